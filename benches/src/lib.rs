@@ -1,0 +1,1 @@
+//! Benchmarks of farptr; see `benches/`.

@@ -1,0 +1,1 @@
+//! Placeholder; see docs/design.md.

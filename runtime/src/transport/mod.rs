@@ -1,0 +1,148 @@
+//! Transports: how bytes get to lent memory and back.
+//!
+//! A server lends **slabs**; the borrower decides what lies where in them. So a transport has three verbs only: read a
+//! range of a slab, write a range, and do many of both at once. Everything else (borrowing and returning slabs) is rare
+//! control.
+//!
+//! # Roles
+//! - [`Transport`]: one server. Shared by all threads. Its control operations block the calling thread, with a deadline.
+//! - [`Session`]: one party's way to that server's slabs, used by one thread at a time. `submit` takes an operation and
+//!   returns at once; `poll` moves bytes without blocking and reports what completed, in any order; `park` sleeps in the
+//!   kernel until there may be something to poll. How long to spin before parking is the caller's choice, because only
+//!   the caller knows what else it could do.
+//!
+//! # Rules both sides rely on
+//! 1. Every submitted operation completes exactly once: done, or failed with an error, at the latest when its timeout
+//!    has passed and `poll` is called. A session that failed completes everything in flight with the same error and
+//!    refuses new operations.
+//! 2. A buffer belongs to the session from `submit` to completion and is handed back in the [`Completion`]. After that
+//!    nothing writes to it: a reply that comes after its operation's timeout is thrown away.
+//! 3. `submit` refuses ([`Submit::Busy`]) rather than queueing without bound; the operation is handed back.
+//! 4. Ranges are checked by the server. A range that a slab can't hold is a protocol error that ends the connection.
+//! 5. Operations on overlapping ranges in flight at once have no defined order. The far log never has any.
+
+mod buf;
+
+pub use buf::IoBuf;
+
+use crate::error::TransportError;
+use std::time::{Duration, Instant};
+
+/// Name of a slab, given by the server that lends it. Means nothing to another server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SlabId(pub u32);
+
+/// Where in a server's memory: a slab and a byte offset in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct SlabPos {
+    /// Which slab.
+    pub slab: SlabId,
+    /// Byte offset in the slab.
+    pub offset: u32,
+}
+
+/// The borrower's own name for an operation in flight.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Token(pub u64);
+
+/// Direction of an operation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verb {
+    /// Far to local: fills the buffer.
+    Read,
+    /// Local to far: sends the buffer.
+    Write,
+}
+
+/// One operation: moves `buf.len()` bytes between `buf` and `at`. At most [`MAX_OP_BYTES`].
+#[derive(Debug)]
+pub struct Op {
+    /// The submitter's name for it.
+    pub token: Token,
+    /// Read or write.
+    pub verb: Verb,
+    /// Where in the server's memory.
+    pub at: SlabPos,
+    /// The local side.
+    pub buf: IoBuf,
+}
+
+/// An operation that has ended, one way or the other. `buf` is the submitter's again.
+#[derive(Debug)]
+pub struct Completion {
+    /// The submitter's name for it.
+    pub token: Token,
+    /// Read or write.
+    pub verb: Verb,
+    /// The buffer, filled if a read succeeded; its content is unspecified if a read failed.
+    pub buf: IoBuf,
+    /// How it ended.
+    pub result: Result<(), TransportError>,
+}
+
+/// Most bytes one operation may move: a far segment. It bounds what a peer can make the other end allocate.
+pub const MAX_OP_BYTES: usize = 256 << 10;
+
+/// What became of a submitted operation.
+#[derive(Debug)]
+#[must_use]
+pub enum Submit {
+    /// It is in flight, and will complete.
+    Accepted,
+    /// Too much in flight; poll, then submit again. The operation is handed back.
+    Busy(Op),
+    /// The session is dead. The operation is handed back, with the reason.
+    Failed(Op, TransportError),
+}
+
+/// Whether anything moved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub enum Progress {
+    /// Bytes moved or an operation completed.
+    Moved,
+    /// Nothing to do now.
+    Idle,
+}
+
+/// One server.
+pub trait Transport: Send + Sync + 'static {
+    /// The server's address as a person would write it, e.g. `tcp:127.0.0.1:7070`.
+    fn describe(&self) -> &str;
+
+    /// Size in bytes of every slab this server lends; a multiple of [`MAX_OP_BYTES`].
+    fn slab_bytes(&self) -> u32;
+
+    /// Borrows one slab, zeroed. Blocks for at most the transport's timeout.
+    fn borrow_slab(&self) -> Result<SlabId, TransportError>;
+
+    /// Gives a slab back. The server zeroes it.
+    fn return_slab(&self, slab: SlabId) -> Result<(), TransportError>;
+
+    /// Opens a session. Blocks for at most the transport's timeout.
+    fn open_session(&self) -> Result<Box<dyn Session>, TransportError>;
+
+    /// If lent memory is mapped in this process so that a read is a plain copy which never waits, says so. Callers then
+    /// don't bother to overlap misses.
+    fn is_immediate(&self) -> bool {
+        false
+    }
+}
+
+/// One party's way to a server's slabs.
+pub trait Session: Send {
+    /// Starts an operation, without blocking.
+    fn submit(&mut self, op: Op) -> Submit;
+
+    /// Moves bytes without blocking; appends what completed to `done`. `now` decides timeouts.
+    fn poll(&mut self, now: Instant, done: &mut Vec<Completion>) -> Progress;
+
+    /// Sleeps until `poll` may find something to do, at most for `at_most`. May return early.
+    fn park(&mut self, at_most: Duration);
+
+    /// Operations submitted and not yet completed.
+    fn in_flight(&self) -> usize;
+
+    /// Why the session is dead, if it is.
+    fn failure(&self) -> Option<TransportError>;
+}
