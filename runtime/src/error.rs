@@ -56,7 +56,9 @@ pub enum Error {
         cause: TransportError,
     },
     /// An object's bytes came back other than they were sent. The object is lost unless the server recovers it.
-    #[error("corrupt object in far memory of {server} (segment {segment}, byte {offset}): {detail}; the server or its memory is faulty")]
+    #[error(
+        "corrupt object in far memory of {server} (segment {segment}, byte {offset}): {detail}; the server or its memory is faulty"
+    )]
     Corrupt {
         /// Which server.
         server: String,
