@@ -2,6 +2,14 @@
 //!
 //! Layers, lowest first; each imports only from those above it in this list.
 pub mod error;
+pub mod sync;
+pub mod sys;
+
+pub mod addr;
+pub mod word;
+
+pub mod scope;
+
 pub mod transport;
 
 pub use error::{Error, Result, TransportError};
