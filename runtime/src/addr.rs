@@ -14,7 +14,10 @@ impl ObjectAddr {
     /// If `addr` is zero, not a multiple of 16 or does not fit 48 bits (no Linux user address does otherwise unless asked for).
     #[inline]
     pub fn new(addr: usize) -> Self {
-        assert!(addr != 0 && addr.is_multiple_of(16) && (addr as u64) >> 48 == 0, "object address {addr:#x} fits the metadata word");
+        assert!(
+            addr != 0 && addr.is_multiple_of(16) && (addr as u64) >> 48 == 0,
+            "object address {addr:#x} fits the metadata word"
+        );
         ObjectAddr(addr as u64)
     }
 

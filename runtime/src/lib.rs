@@ -3,6 +3,7 @@
 //! Layers, lowest first; each imports only from those above it in this list.
 pub mod bytes;
 pub mod error;
+pub mod rcu;
 pub mod sync;
 pub mod sys;
 
@@ -19,5 +20,7 @@ pub mod slab;
 pub mod transport;
 
 pub mod far;
+
+pub mod memory;
 
 pub use error::{Error, Result, TransportError};

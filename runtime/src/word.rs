@@ -9,7 +9,7 @@
 //! ```
 //! - bit 0: absent. Bit 1: `E` evacuating (present), `F` fetching (absent). Bit 2: `c` cold (present), vacant (absent).
 //! - bit 3: `K` clean (present: the far copy named by the object header is valid), `L` large (absent: the field is a large id).
-//! - `R` relocating: the evacuator means to copy the object to another place of the local heap.
+//! - `R` relocating: the evacuator may be reading the bytes, but the object stays in the local heap, here or at another place.
 //! - `C` copying: the evacuator is reading a large object's bytes; only large objects use it.
 //! - pins: how many pins hold the object where it is (255: 255 or more, see [`crate::pins`]).
 //!
@@ -27,7 +27,9 @@
 //!    by CAS from the word as read.
 //! 2. One grace period: every scope that was open at its start has ended or been refreshed. After it, a reference to a marked
 //!    object can only be held by a thread that met the mark.
-//! 3. `R`: copy to a fresh place, CAS from the exact marked word to the new address, hot bit taken away (it must be earned again).
+//! 3. What is no longer as marked is left alone. This look must come after the grace period: a pin that was taken inside a
+//!    scope that the grace period waited for may write without a scope from then on. Then, for each object as marked:
+//!    `R`: copy to a fresh place, CAS from the exact marked word to the new address, hot bit taken away (it must be earned again).
 //!    `E`, clean: CAS from the exact marked word to absent. `E`, dirty: copy into a write-back buffer; when the far memory
 //!    has acknowledged it, the same CAS.
 //! 4. A CAS that fails: somebody came first; the copy is discarded, the object stays or has moved, its segment is tried again later.
@@ -35,18 +37,22 @@
 //!    object was relocated (see below); otherwise after the next round's grace period.
 //!
 //! # What a mutator does that meets a mark
-//! - Read, `E`: CAS to the word without `E` and cold (**rescue**), and on at once. The evacuator's CAS will fail.
+//! - Read, `E`: CAS to the word with `R` in place of `E`, and hot (**rescue**), and on at once. The evacuator's CAS will fail. `R` stays behind
+//!   because the evacuator may be copying the bytes: a later writer must know. The evacuator takes it away when it finds that its CAS failed.
 //! - Read, `R`: nothing. The bytes stay valid at the old place: readers may go on reading them after the slot has
 //!   been changed to the new place, because the old segment is kept until the grace period after. So a hot object that is read
 //!   all the time can still be relocated, and segments do not get stuck under hot objects.
-//! - Write, `E` or `R`: the evacuator may be reading the bytes now, so they must not be written. The mutator has `&mut`, so nobody else
+//! - Write, `E`: rescue as a read does; then as `R`. (A marked object must not be copied before it is rescued: its segment could be
+//!   freed meanwhile.)
+//! - Write, `R`: the evacuator may be reading the bytes now, so they must not be written. The mutator has `&mut`, so nobody else
 //!   writes or reads: it copies the object to a fresh place itself and changes the slot by CAS to the new address, present and
 //!   dirty ([`Slot::self_relocate`]). Reading the old bytes from two sides is no race. Neither waits for the other, and an object that
 //!   is written all the time is relocated by its writer. If there is no room for the copy: an error, as for a miss.
-//! - Write, large object (it has a mapping of its own, a copy would cost as much again): the mutator clears `E`, then waits until
+//! - Write, large object (it has a mapping of its own, a copy would cost as much again): the mutator clears `E` and `R`, then waits until
 //!   `C` is gone; the evacuator looks for that between pieces of 64 KiB and clears `C`. The wait is for a memcpy, never for I/O.
-//! - Pin: CAS to one pin more without `E` and `R`. The evacuator does not mark pinned objects, and its CAS fails if a pin came later.
-//! - Drop: the slot is swapped to vacant; the evacuator's CAS fails. Contents that have a `Drop` are moved out first (a read).
+//! - Pin: a rescue with one pin more. The evacuator does not mark pinned objects, and its CAS fails if a pin came later.
+//! - Drop: contents that have a `Drop` are moved out first (a read); then CAS from an unmarked or rescued word to vacant, inside a scope, so that
+//!   the header can be read before.
 //!
 //! # Misses
 //! A thread that meets *absent* claims the fetch by CAS to the same word with `F`, brings the object into local memory
@@ -193,6 +199,11 @@ impl Word {
         if self.0 & FETCHING != 0 { State::Fetching(place) } else { State::Absent(place) }
     }
 
+    /// The bits with `R` in place of `E`.
+    const fn rescued(self) -> u64 {
+        if self.0 & EVACUATING != 0 { self.0 & !EVACUATING | RELOCATING } else { self.0 }
+    }
+
     /// Whether a local copy exists.
     #[inline]
     pub const fn is_present(self) -> bool {
@@ -324,13 +335,13 @@ impl Slot {
     /// Read of a present object that is cold or evacuating: makes it hot and rescues it.
     pub fn rescue(&self, from: Word) -> Outcome {
         debug_assert!(from.is_present());
-        self.change(from, from.0 & !(COLD | EVACUATING))
+        self.change(from, from.rescued() & !COLD)
     }
 
     /// Read that must not count as a use: rescues only.
     pub fn rescue_cold(&self, from: Word) -> Outcome {
         debug_assert!(from.is_present());
-        self.change(from, from.0 & !EVACUATING)
+        self.change(from, from.rescued())
     }
 
     /// First write to a present object at rest: makes it dirty and hot. If it was clean, the caller must free the far copy that the
@@ -349,7 +360,7 @@ impl Slot {
     /// The writer of a marked object has copied it to `to` itself: present there, dirty, hot. If it was clean, the caller must free
     /// the far copy that the old header names.
     pub fn self_relocate(&self, from: Word, to: ObjectAddr) -> Outcome {
-        debug_assert!(from.is_evacuating() || from.is_relocating());
+        debug_assert!(from.is_relocating() && !from.is_evacuating());
         debug_assert_eq!(from.pins(), 0, "the writer's borrow excludes pins");
         self.change(from, Word::present(to, Freshness::Dirty, Warmth::Hot).0)
     }
@@ -387,9 +398,10 @@ impl Slot {
         self.change(marked, marked.0 | COPYING)
     }
 
-    /// Evacuator: has stopped reading a large object's bytes. Release: partner of the writer that waits for it.
-    pub fn clear_copying(&self) -> Word {
-        Word(self.0.fetch_and(!COPYING, Ordering::AcqRel) & !COPYING)
+    /// Evacuator: has read a large object's bytes.
+    pub fn end_copying(&self, copying: Word) -> Outcome {
+        debug_assert!(copying.is_copying() && copying.is_evacuating());
+        self.change(copying, copying.0 & !COPYING)
     }
 
     /// Evacuator: the object leaves; its far copy is at `place`.
@@ -405,9 +417,17 @@ impl Slot {
         self.change(marked, Word::present(to, freshness, Warmth::Cold).0)
     }
 
-    /// Evacuator: gives the round up for this object, wherever the word has got to. Only its own marks are taken away.
+    /// Evacuator: gives up on leaving, for an object whose word is still the marked one.
     pub fn unmark(&self, marked: Word) -> Outcome {
+        debug_assert!(marked.is_present());
         self.change(marked, marked.0 & !(EVACUATING | RELOCATING | COPYING))
+    }
+
+    /// Evacuator: its CAS has failed, and it does not read the bytes any more. Takes `R` and `C` away, wherever the word has got to: in
+    /// words that are not present these bits mean nothing.
+    pub fn end_reading(&self) -> Word {
+        let keep = !(RELOCATING | COPYING);
+        Word(self.0.fetch_and(keep, Ordering::AcqRel) & keep)
     }
 
     /// Evacuator: takes the hot bit away, without marking. Failure means that somebody used it just now.
@@ -440,7 +460,7 @@ impl Slot {
         if from.0 & PIN_MASK == PIN_MASK {
             return PinOutcome::Full;
         }
-        match self.change(from, (from.0 + PIN_ONE) & !(COLD | EVACUATING | RELOCATING)) {
+        match self.change(from, (from.rescued() & !COLD) + PIN_ONE) {
             Ok(word) => PinOutcome::Pinned(word),
             Err(word) => PinOutcome::Changed(word),
         }
@@ -469,7 +489,13 @@ impl Slot {
         }
     }
 
-    /// The owner drops the object: the slot is vacant from now on. Returns what it said.
+    /// The owner drops the object. The word is unmarked or rescued if present.
+    pub fn vacate_from(&self, from: Word) -> Outcome {
+        debug_assert!(!from.is_evacuating());
+        self.change(from, Word::vacant(SlotId::NONE).0)
+    }
+
+    /// As `vacate_from`, whatever the word; for slots that are never present. Returns what it said.
     pub fn vacate(&self) -> Word {
         Word(self.0.swap(Word::vacant(SlotId::NONE).0, Ordering::AcqRel))
     }

@@ -1,12 +1,12 @@
 //! Large objects: a mapping each.
 
-use super::header::{HEADER_BYTES, ObjectHeader};
+use super::header::ObjectHeader;
 use crate::addr::{ObjectAddr, SlotId};
 use crate::arena::{Arena, HUGE_PAGE, PAGE};
 use std::alloc::Layout;
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// A large object's memory. Freed when the value is dropped.
 #[derive(Debug)]
@@ -16,16 +16,13 @@ pub struct LargeObject {
     layout: Layout,
 }
 
-/// Largest alignment an object may have: the contents begin one page into the mapping.
-pub const MAX_ALIGN: usize = PAGE;
-
 impl LargeObject {
     /// Bytes that an object of `layout` takes in all.
     pub fn footprint(layout: Layout) -> usize {
         (PAGE + layout.size()).next_multiple_of(PAGE)
     }
 
-    /// Maps room for an object, with a busy header.
+    /// Maps room for an object, and writes its header.
     pub fn map(layout: Layout, slot: SlotId, far: u64) -> io::Result<Self> {
         let footprint = Self::footprint(layout);
         let arena = Arena::reserve(footprint, PAGE)?;
@@ -33,10 +30,10 @@ impl LargeObject {
             arena.advise_huge(0..footprint);
         }
         let unsized_layout = Layout::from_size_align(0, layout.align()).expect("an alignment alone is a layout");
-        let header = ObjectHeader::busy(slot, unsized_layout, far);
-        // SAFETY: the mapping is new and at least a page and the contents long; the header ends where the contents begin.
-        unsafe { ((arena.base() + PAGE - HEADER_BYTES) as *mut ObjectHeader).write(header) };
-        Ok(LargeObject { arena, layout })
+        let object = LargeObject { arena, layout };
+        // SAFETY: the mapping is new, known to nobody, and begins a page before the contents.
+        unsafe { ObjectHeader::new(slot, unsized_layout, far).write(object.addr()) };
+        Ok(object)
     }
 
     /// Address of the contents.
@@ -48,6 +45,12 @@ impl LargeObject {
     pub fn layout(&self) -> Layout {
         self.layout
     }
+
+    /// The header.
+    pub fn header(&self) -> ObjectHeader {
+        // SAFETY: `map` wrote the header in front of the contents, nobody writes it again, and the mapping lives as long as `self`.
+        unsafe { ObjectHeader::read(self.addr()) }
+    }
 }
 
 /// The large objects of one heap, oldest first for the evacuator.
@@ -58,7 +61,7 @@ pub struct LargeObjects {
 
 #[derive(Debug, Default)]
 struct Inner {
-    by_addr: BTreeMap<ObjectAddr, LargeObject>,
+    by_addr: BTreeMap<ObjectAddr, Arc<LargeObject>>,
     queue: VecDeque<ObjectAddr>,
 }
 
@@ -71,32 +74,26 @@ impl LargeObjects {
     pub fn insert(&self, object: LargeObject) {
         let mut inner = self.lock();
         inner.queue.push_back(object.addr());
-        inner.by_addr.insert(object.addr(), object);
+        inner.by_addr.insert(object.addr(), Arc::new(object));
     }
 
-    /// Takes the object at `addr` out. Its memory is freed when the returned value is dropped, which must not be before nobody
-    /// refers to it any more.
-    pub fn remove(&self, addr: ObjectAddr) -> Option<LargeObject> {
+    /// Takes the object at `addr` out of the table. Its memory is freed with the last claim on it.
+    pub fn remove(&self, addr: ObjectAddr) -> Option<Arc<LargeObject>> {
         self.lock().by_addr.remove(&addr)
     }
 
-    /// Size and alignment of the object at `addr`.
-    pub fn layout_of(&self, addr: ObjectAddr) -> Option<Layout> {
-        self.lock().by_addr.get(&addr).map(LargeObject::layout)
+    /// A claim on the object at `addr`: its memory stays mapped until the claim is given up.
+    pub fn get(&self, addr: ObjectAddr) -> Option<Arc<LargeObject>> {
+        self.lock().by_addr.get(&addr).cloned()
     }
 
-    /// Whether the object at `addr` is a large one.
-    pub fn contains(&self, addr: ObjectAddr) -> bool {
-        self.lock().by_addr.contains_key(&addr)
-    }
-
-    /// The oldest object, which becomes the youngest. Only the evacuator asks.
-    pub fn rotate(&self) -> Option<ObjectAddr> {
+    /// A claim on the oldest object, which becomes the youngest. Only the evacuator asks.
+    pub fn rotate(&self) -> Option<Arc<LargeObject>> {
         let mut inner = self.lock();
         while let Some(addr) = inner.queue.pop_front() {
-            if inner.by_addr.contains_key(&addr) {
+            if let Some(object) = inner.by_addr.get(&addr).cloned() {
                 inner.queue.push_back(addr);
-                return Some(addr);
+                return Some(object);
             }
         }
         None

@@ -1,15 +1,14 @@
 //! Allocation from the log, and the segments' way from free to sealed and back.
 
-use super::header::ObjectHeader;
 use super::segment::{Objects, Open, QueueKind, SealedSegment, SegmentId, place};
-use crate::addr::{ObjectAddr, SlotId};
+use crate::addr::ObjectAddr;
 use crate::arena::{Arena, HUGE_PAGE};
 use crate::budget::{Budget, Party};
 use crossbeam_utils::CachePadded;
 use std::alloc::Layout;
 use std::collections::VecDeque;
 use std::io;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Bytes of the smallest and the largest segment. Smaller ones would be full of headers of large objects; larger ones make rounds
@@ -70,10 +69,31 @@ pub struct Heap {
     reserve: usize,
     shards: Box<[CachePadded<Mutex<Shard>>]>,
     segments: Mutex<Segments>,
+    /// Busy objects of each segment.
+    busy: Box<[AtomicU32]>,
     /// Committed segments in all, free ones included.
     committed: AtomicUsize,
-    /// Free committed segments; a copy of `free.len()` that can be read without the lock.
-    free: AtomicUsize,
+    /// Whether fewer segments than the low watermark are left.
+    low: AtomicBool,
+    watermarks: Watermarks,
+}
+
+/// How many free segments make evacuation start, and how many let it stop.
+#[derive(Debug, Clone, Copy)]
+pub struct Watermarks {
+    /// It starts when no more than these are left.
+    pub low: usize,
+    /// It stops when these are there.
+    pub high: usize,
+}
+
+impl Watermarks {
+    /// A sixteenth of the heap and an eighth, above the reserve. Free memory is memory that caches nothing; but the
+    /// evacuator needs a lead of one round, and a round takes a few segments.
+    fn for_heap(capacity: usize, reserve: usize) -> Self {
+        let low = reserve + (capacity / 16).max(1);
+        Watermarks { low, high: (reserve + capacity / 8).max(low + 1) }
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -105,8 +125,10 @@ impl Heap {
                 uncommitted: (0..count as u32).rev().map(SegmentId).collect(),
                 ..Segments::default()
             }),
+            busy: (0..count).map(|_| AtomicU32::new(0)).collect(),
             committed: AtomicUsize::new(0),
-            free: AtomicUsize::new(0),
+            low: AtomicBool::new(false),
+            watermarks: Watermarks::for_heap(count, reserve),
         })
     }
 
@@ -136,14 +158,12 @@ impl Heap {
         self.shards.len() - 1
     }
 
-    /// Allocates room for a small object, with a busy header in front of it.
+    /// Allocates room for a small object. It is busy until `settle` is called.
     pub fn alloc(
         &self,
         shard: usize,
         kind: QueueKind,
         layout: Layout,
-        slot: SlotId,
-        far: u64,
         budget: &Budget,
         party: Party,
     ) -> Result<ObjectAddr, NoRoom> {
@@ -151,8 +171,9 @@ impl Heap {
         let mut shard = lock(&self.shards[shard]);
         let head = shard.head(kind);
         if let Some(open) = head
-            && let Some(addr) = open.bump(ObjectHeader::busy(slot, layout, far), layout)
+            && let Some(addr) = open.bump(layout)
         {
+            self.begin(open.id);
             return Ok(addr);
         }
         let fresh = self.take_segment(budget, party)?;
@@ -160,7 +181,24 @@ impl Heap {
             self.seal(full, kind);
         }
         let open = head.as_mut().expect("a segment was opened just now");
-        Ok(open.bump(ObjectHeader::busy(slot, layout, far), layout).expect("a small object fits an empty segment"))
+        self.begin(open.id);
+        Ok(open.bump(layout).expect("a small object fits an empty segment"))
+    }
+
+    /// An object of the segment is busy. Under the head's lock, so before the segment can be sealed.
+    fn begin(&self, id: SegmentId) {
+        self.busy[id.0 as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The busy object at `addr` has its final header, and is published or given up. Release: partner of `is_busy`.
+    pub fn settle(&self, addr: ObjectAddr) {
+        let id = self.segment_of(addr).expect("small objects lie in the log");
+        self.busy[id.0 as usize].fetch_sub(1, Ordering::Release);
+    }
+
+    /// Whether an object of the segment is busy. Acquire: if not, its headers may be read.
+    pub fn is_busy(&self, id: SegmentId) -> bool {
+        self.busy[id.0 as usize].load(Ordering::Acquire) != 0
     }
 
     fn open(&self, id: SegmentId) -> Open {
@@ -174,11 +212,12 @@ impl Heap {
 
     fn take_segment(&self, budget: &Budget, party: Party) -> Result<Open, NoRoom> {
         let mut segments = lock(&self.segments);
-        if party == Party::Mutator && self.available(&segments, budget) <= self.reserve {
+        let available = self.available(&segments, budget);
+        self.low.store(available <= self.watermarks.low, Ordering::Relaxed);
+        if party == Party::Mutator && available <= self.reserve {
             return Err(NoRoom);
         }
         if let Some(id) = segments.free.pop() {
-            self.free.store(segments.free.len(), Ordering::Relaxed);
             return Ok(self.open(id));
         }
         let id = segments.uncommitted.pop().ok_or(NoRoom)?;
@@ -240,9 +279,9 @@ impl Heap {
     /// The objects of a victim.
     ///
     /// # Safety
-    /// `segment` was taken by `take_sealed`, and is neither put back nor freed while the iterator is used.
+    /// `segment` was taken by `take_sealed`, `is_busy` has said no since, and it is neither put back nor freed while the iterator is used.
     pub unsafe fn objects(&self, segment: &SealedSegment) -> Objects {
-        // SAFETY: the caller keeps the segment; it was sealed under the lock.
+        // SAFETY: the caller keeps the segment, and a sealed segment that is not busy stays so: nothing is allocated in it.
         unsafe { Objects::new(self.base_of(segment.id), segment.used) }
     }
 
@@ -251,9 +290,7 @@ impl Heap {
     /// # Safety
     /// No object in it is present, busy or referred to by anybody.
     pub unsafe fn free(&self, id: SegmentId) {
-        let mut segments = lock(&self.segments);
-        segments.free.push(id);
-        self.free.store(segments.free.len(), Ordering::Relaxed);
+        lock(&self.segments).free.push(id);
     }
 
     /// Gives up to `bytes` of free committed segments back to kernel and budget, for tables or large objects; keeps the evacuator's
@@ -267,10 +304,21 @@ impl Heap {
             segments.uncommitted.push(id);
             given += self.segment_bytes;
         }
-        self.free.store(segments.free.len(), Ordering::Relaxed);
         self.committed.fetch_sub(given / self.segment_bytes, Ordering::Relaxed);
         budget.release(given);
         given
+    }
+
+    /// Gives all free segments back.
+    pub fn give_back_all(&self, budget: &Budget) {
+        let mut segments = lock(&self.segments);
+        let free = std::mem::take(&mut segments.free);
+        for id in &free {
+            self.decommit(*id);
+        }
+        self.committed.fetch_sub(free.len(), Ordering::Relaxed);
+        budget.release(free.len() * self.segment_bytes);
+        segments.uncommitted.extend(free);
     }
 
     fn decommit(&self, id: SegmentId) {
@@ -284,8 +332,30 @@ impl Heap {
         self.committed.load(Ordering::Relaxed) * self.segment_bytes
     }
 
-    /// Free committed segments, without a lock.
-    pub fn free_segments(&self) -> usize {
-        self.free.load(Ordering::Relaxed)
+    /// Whether the low watermark was reached when a segment was last opened.
+    #[inline]
+    pub fn is_low(&self) -> bool {
+        self.low.load(Ordering::Relaxed)
+    }
+
+    /// Evacuation has caught up, for now.
+    pub fn clear_low(&self) {
+        self.low.store(false, Ordering::Relaxed);
+    }
+
+    /// The watermarks.
+    pub fn watermarks(&self) -> Watermarks {
+        self.watermarks
+    }
+
+    /// Whether `addr` lies in the log.
+    #[inline]
+    pub fn contains(&self, addr: ObjectAddr) -> bool {
+        addr.get().wrapping_sub(self.arena.base()) < self.arena.len()
+    }
+
+    /// Where `addr` lies, for the evacuator's bookkeeping.
+    pub fn segment_of(&self, addr: ObjectAddr) -> Option<SegmentId> {
+        self.contains(addr).then(|| SegmentId(((addr.get() - self.arena.base()) / self.segment_bytes) as u32))
     }
 }

@@ -15,10 +15,11 @@
 //! header: tag  = slot number 32 | size 24 | log2 of alignment 4 | flags 4
 //!         far  = far address or large id of the copy it was fetched from
 //! ```
-//! A header is written when the object is allocated, with the flag *busy*, which says that the allocator is still filling the contents
-//! or publishing the slot. The evacuator does not touch busy objects and does not free a segment that has one. Busy is taken away
-//! (release) after the slot has been published or the object given up; from then on the header never changes.
-//! A header whose slot does not say "present, here" is dead. Gaps for alignment are filled with headers of no slot.
+//! Between allocation and publication an object is *busy*: header and contents are the allocating thread's alone (a swap-in receives the far
+//! image right over both). Each segment counts its busy objects; the evacuator leaves a segment alone that has any. When the object is
+//! *settled*, the final header is in place, the slot has been published or the object given up, and the count goes down (release);
+//! from then on the header never changes. A header whose slot does not say "present, here" is dead. Gaps for alignment are
+//! filled with headers of no slot.
 //!
 //! # Who may touch what
 //! - A segment's cursor: the holder of its head's lock. Queues and free list: one lock, held for a few instructions.
@@ -31,5 +32,5 @@ mod segment;
 
 pub use header::{HEADER_BYTES, MAX_SMALL, ObjectHeader};
 pub use large::{LargeObject, LargeObjects};
-pub use log::{Heap, NoRoom};
+pub use log::{Heap, NoRoom, Watermarks};
 pub use segment::{Objects, QueueKind, SealedSegment, SegmentId};

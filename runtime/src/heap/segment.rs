@@ -46,8 +46,8 @@ pub(super) fn place(cursor: usize, layout: Layout) -> (usize, usize) {
 }
 
 impl Open {
-    /// Takes room for an object and writes its header. `None` if it does not fit.
-    pub(super) fn bump(&mut self, header: ObjectHeader, layout: Layout) -> Option<ObjectAddr> {
+    /// Takes room for an object. Its header is not written yet. `None` if it does not fit.
+    pub(super) fn bump(&mut self, layout: Layout) -> Option<ObjectAddr> {
         let (contents, end) = place(self.cursor, layout);
         if end > self.end {
             return None;
@@ -55,11 +55,9 @@ impl Open {
         let gap = contents - HEADER_BYTES - self.cursor;
         if gap > 0 {
             // SAFETY: `cursor..contents - 16` lies in the open segment, of which this head is the only writer, is a multiple of
-            // 16 long and not empty, so a header fits and is aligned; nobody has been told of these bytes.
-            unsafe { (self.cursor as *mut ObjectHeader).write(ObjectHeader::filler(gap)) };
+            // 16 long and not empty, so a header fits; nobody has been told of these bytes.
+            unsafe { ObjectHeader::filler(gap).write(ObjectAddr::new(self.cursor + HEADER_BYTES)) };
         }
-        // SAFETY: as above, for the 16 bytes before the contents.
-        unsafe { ((contents - HEADER_BYTES) as *mut ObjectHeader).write(header) };
         self.cursor = end;
         Some(ObjectAddr::new(contents))
     }
@@ -74,25 +72,25 @@ pub struct Objects {
 
 impl Objects {
     /// # Safety
-    /// `base..base + used` is a sealed segment that is not freed while the iterator is used.
+    /// `base..base + used` is a sealed segment without busy objects that is not freed while the iterator is used.
     pub(super) unsafe fn new(base: usize, used: usize) -> Self {
         Objects { next: base, end: base + used }
     }
 }
 
 impl Iterator for Objects {
-    type Item = ObjectAddr;
+    type Item = (ObjectAddr, ObjectHeader);
 
     #[inline]
-    fn next(&mut self) -> Option<ObjectAddr> {
+    fn next(&mut self) -> Option<Self::Item> {
         while self.next < self.end {
             let addr = ObjectAddr::new(self.next + HEADER_BYTES);
-            // SAFETY: by the contract of `new` the segment is mapped; a sealed segment is a gapless row of headers with their
-            // contents up to `end`, all written before it was sealed (under the lock that handed it to us).
-            let header = unsafe { ObjectHeader::of(addr) };
-            self.next = (addr.get() + header.layout().size()).next_multiple_of(HEADER_BYTES);
+            // SAFETY: by the contract of `new` nothing in the segment is busy: it is a gapless row of settled headers with their
+            // contents, up to `end`.
+            let header = unsafe { ObjectHeader::read(addr) };
+            self.next = (addr.get() + header.size()).next_multiple_of(HEADER_BYTES);
             if header.slot() != crate::addr::SlotId::NONE {
-                return Some(addr);
+                return Some((addr, header));
             }
         }
         None

@@ -13,4 +13,4 @@
 
 mod table;
 
-pub use table::{SLOTS_PER_BLOCK, SlotTable, UnitClass, owner_of};
+pub use table::{NoSlot, SLOTS_PER_BLOCK, SlotTable, UnitClass, owner_of};

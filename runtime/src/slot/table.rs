@@ -316,7 +316,8 @@ mod tests {
     fn units_are_disjoint_and_come_back_and_the_budget_with_them() {
         let (table, budget) = (SlotTable::new(), budget());
         for class in UnitClass::ALL {
-            let ids: Vec<_> = (0..600 / class.slots() + 2).map(|_| table.alloc(class, &budget, Party::Mutator).unwrap()).collect();
+            let ids: Vec<_> =
+                (0..600 / class.slots() + 2).map(|_| table.alloc(class, &budget, Party::Mutator).unwrap()).collect();
             let mut sorted = ids.clone();
             sorted.sort();
             assert!(sorted.windows(2).all(|pair| pair[1].0 - pair[0].0 >= class.slots() as u32));
@@ -349,6 +350,10 @@ mod tests {
         for number in [0, 1, 511, 1 << 23, u32::MAX, u32::MAX - 600] {
             assert!(table.get(SlotId(number)).is_none(), "slot {number}");
         }
-        assert!(table.get(SlotId(SLOTS_PER_BLOCK as u32 * 40)).is_some_and(|slot| !slot.load().is_present() || slot.load().to_bits() == 0));
+        assert!(
+            table
+                .get(SlotId(SLOTS_PER_BLOCK as u32 * 40))
+                .is_some_and(|slot| !slot.load().is_present() || slot.load().to_bits() == 0)
+        );
     }
 }
