@@ -5,5 +5,6 @@ pub mod bytes;
 pub mod error;
 pub mod slab;
 pub mod transport;
+pub mod wire;
 
 pub use error::{Error, Result, TransportError};
