@@ -18,6 +18,7 @@ pub mod slot;
 
 pub mod slab;
 pub mod transport;
+pub mod wire;
 
 pub mod far;
 

@@ -95,6 +95,7 @@ pub struct SlabStore {
     supply: Supply,
     ledger: Mutex<Ledger>,
     scrubbed: Condvar,
+    dirtied: Condvar,
     next_borrower: AtomicU64,
     resident: AtomicUsize,
 }
@@ -151,6 +152,7 @@ impl SlabStore {
                 lent: 0,
             }),
             scrubbed: Condvar::new(),
+            dirtied: Condvar::new(),
             next_borrower: AtomicU64::new(NOBODY + 1),
             resident: AtomicUsize::new(0),
         };
@@ -254,6 +256,21 @@ impl SlabStore {
         true
     }
 
+    /// Sleeps until a slab is to be zeroed or [`wake_scrubber`](Self::wake_scrubber) is called, at most for `at_most`.
+    pub fn wait_dirty(&self, at_most: Duration) {
+        let ledger = self.ledger();
+        if ledger.dirty.is_empty() {
+            drop(self.dirtied.wait_timeout(ledger, at_most));
+        }
+    }
+
+    /// Ends a [`wait_dirty`](Self::wait_dirty) that has begun.
+    pub fn wake_scrubber(&self) {
+        // With the lock, so that it doesn't fall between another thread's look at the list and its sleep.
+        let _ledger = self.ledger();
+        self.dirtied.notify_all();
+    }
+
     /// Reads `into.len()` bytes at `at` for `who`.
     #[inline]
     pub fn read(&self, who: BorrowerId, at: SlabPos, into: &mut [u8]) -> Result<(), SlabError> {
@@ -320,6 +337,7 @@ impl SlabStore {
         self.slabs[id.0 as usize].owner.store(NOBODY, Ordering::Relaxed);
         ledger.lent -= 1;
         ledger.dirty.push(id);
+        self.dirtied.notify_one();
     }
 
     /// Gives a slab its memory.

@@ -23,6 +23,7 @@
 
 mod buf;
 pub mod embedded;
+pub mod tcp;
 
 pub use buf::IoBuf;
 
@@ -85,7 +86,7 @@ pub struct Completion {
 pub const MAX_OP_BYTES: usize = 256 << 10;
 
 /// How an operation ends that is empty or larger than [`MAX_OP_BYTES`]. It never reaches a server.
-fn bad_length(len: usize) -> TransportError {
+pub(crate) fn bad_length(len: usize) -> TransportError {
     TransportError::Refused(format!("an operation of {len} bytes; one moves 1 to {MAX_OP_BYTES} bytes"))
 }
 
