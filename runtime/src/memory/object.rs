@@ -111,6 +111,27 @@ pub(crate) struct Parts {
     room: Room,
 }
 
+// SAFETY: room that is nobody else's; the thread that settles or drops it need not be the one that allocated it.
+unsafe impl Send for Parts {}
+
+impl Parts {
+    /// Where the contents go.
+    pub(crate) fn addr(&self) -> ObjectAddr {
+        self.addr
+    }
+
+    /// The contents of a large object as bytes; empty for a small one.
+    pub(crate) fn large_contents_mut(&mut self) -> &mut [u8] {
+        match &self.room {
+            // SAFETY: as in `NewObject::large_contents_mut`.
+            Room::Large(large) => unsafe {
+                std::slice::from_raw_parts_mut(self.addr.get() as *mut u8, large.layout().size())
+            },
+            _ => &mut [],
+        }
+    }
+}
+
 impl Drop for NewObject<'_> {
     fn drop(&mut self) {
         match std::mem::replace(&mut self.room, Room::Settled) {
@@ -139,23 +160,38 @@ impl Memory {
             });
         }
         if self.is_large(layout) {
-            return self.new_large(slot, layout, far);
+            let footprint = LargeObject::footprint(layout);
+            return self.with_room(footprint, || self.try_new_large(slot, layout, far).transpose())?;
         }
-        let shard = self.shard();
         let bytes = self.heap.segment_bytes();
-        let addr = self.with_room(bytes, || self.heap.alloc(shard, kind, layout, &self.budget, Party::Mutator).ok())?;
+        self.with_room(bytes, || self.try_new_small(slot, layout, kind, far))
+    }
+
+    /// As `new_object`, but does not wait: `None` if there is no room now.
+    pub(crate) fn try_new_object(&self, slot: SlotId, layout: Layout, kind: QueueKind, far: u64) -> Result<Option<NewObject<'_>>> {
+        if self.is_large(layout) {
+            return self.try_new_large(slot, layout, far);
+        }
+        Ok(self.try_new_small(slot, layout, kind, far))
+    }
+
+    #[inline]
+    fn try_new_small(&self, slot: SlotId, layout: Layout, kind: QueueKind, far: u64) -> Option<NewObject<'_>> {
+        let addr = self.heap.alloc(self.shard(), kind, layout, &self.budget, Party::Mutator).ok()?;
         self.kick_if_low();
-        Ok(NewObject { memory: self, addr, header: ObjectHeader::new(slot, layout, far), room: Room::Small })
+        Some(NewObject { memory: self, addr, header: ObjectHeader::new(slot, layout, far), room: Room::Small })
     }
 
     #[cold]
-    fn new_large(&self, slot: SlotId, layout: Layout, far: u64) -> Result<NewObject<'_>> {
+    fn try_new_large(&self, slot: SlotId, layout: Layout, far: u64) -> Result<Option<NewObject<'_>>> {
         let footprint = LargeObject::footprint(layout);
-        self.with_room(footprint, || self.try_charge(Party::Mutator, footprint).then_some(()))?;
+        if !self.try_charge(Party::Mutator, footprint) {
+            return Ok(None);
+        }
         match LargeObject::map(layout, slot, far) {
             Ok(large) => {
                 self.kick_if_low();
-                Ok(NewObject { memory: self, addr: large.addr(), header: large.header(), room: Room::Large(large) })
+                Ok(Some(NewObject { memory: self, addr: large.addr(), header: large.header(), room: Room::Large(large) }))
             }
             Err(error) => {
                 self.budget.release(footprint);
@@ -294,7 +330,9 @@ impl Memory {
                 // The fetch of a future that was dropped; it ends by itself, at the latest by its timeout.
                 State::Fetching(_) => {
                     drop(scope);
-                    self.help_fetches();
+                    if !self.help_fetches() {
+                        crate::sync::yield_now();
+                    }
                 }
                 State::Vacant => {
                     debug_assert!(false, "the owner releases its object once");

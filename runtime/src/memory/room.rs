@@ -66,6 +66,13 @@ impl Memory {
         }
     }
 
+    /// Tells the evacuator that memory is wanted.
+    pub(super) fn kick(&self) {
+        if let Some(relief) = self.relief.get() {
+            relief.kick();
+        }
+    }
+
     fn relief(&self) -> Result<&dyn Relief> {
         self.relief.get().map(|relief| &**relief).ok_or_else(|| self.out_of_local(0, "no evacuator runs"))
     }
