@@ -119,6 +119,10 @@ impl Worker {
             now = Instant::now();
             if moved {
                 spin_until = now + self.shared.spin;
+            } else if spinning {
+                // The borrower may wait for this very processor. Without this a round trip on a busy machine takes as long
+                // as the spinning does (seen: 215 us instead of 8).
+                std::thread::yield_now();
             }
             if now >= check_at {
                 check_at = now + CHECK_EVERY;
