@@ -56,6 +56,8 @@ pub mod frame;
 mod lender;
 mod outbuf;
 pub mod server;
+#[cfg(test)]
+mod tests;
 
 pub use client::{ClientSession, ControlDone, ControlVerb};
 pub use ending::Ending;
