@@ -18,8 +18,9 @@ use std::time::{Duration, Instant};
 /// Tags a session has unless told otherwise. Enough to cover a round trip of a millisecond at half a million operations a second.
 pub const DEFAULT_IN_FLIGHT: u16 = 512;
 
-/// Unsent bytes above which the session takes no further operation: four of the largest writes.
-pub const OUTPUT_LIMIT: usize = 4 * MAX_OP_BYTES;
+/// Unsent bytes above which the session takes no further operation: two of the largest writes, so that one can be sent while
+/// the next is submitted. It is memory beside the local budget, for each session.
+pub const OUTPUT_LIMIT: usize = 2 * MAX_OP_BYTES;
 
 /// After how many timeouts without its reply an abandoned operation fails the session: its tag would be lost for ever.
 pub const GIVE_UP: u32 = 4;
@@ -172,6 +173,16 @@ impl ClientSession {
     #[inline]
     pub fn output_sent(&mut self, len: usize) {
         self.out.sent(len);
+    }
+
+    /// Whether `advance` has something to report at once, so that waiting for the socket would be in vain.
+    pub fn is_ready(&self) -> bool {
+        self.failure.is_some() || !self.refused.is_empty()
+    }
+
+    /// Gives memory back that only a burst needed. For moments without traffic.
+    pub fn trim(&mut self) {
+        self.out.trim();
     }
 
     /// Starts a read or write.
