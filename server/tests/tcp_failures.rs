@@ -217,3 +217,12 @@ fn a_full_house_says_what_to_do() {
         assert!(start.elapsed() < Duration::from_secs(5), "a place that was left must be free again");
     }
 }
+
+#[test]
+fn endless_patience_is_no_overflow() {
+    let daemon = daemon();
+    let endless = TcpConfig { connect_timeout: Duration::MAX, op_timeout: Duration::MAX, ..impatient(daemon.address()) };
+    let transport = TcpTransport::connect(endless).expect("connect");
+    let at = SlabPos { slab: transport.borrow_slab().expect("slab"), offset: 0 };
+    assert_eq!(read(&mut *transport.open_session().expect("session"), at), Ok(()));
+}

@@ -53,6 +53,7 @@
 pub mod client;
 mod ending;
 pub mod frame;
+mod in_flight;
 mod lender;
 mod outbuf;
 pub mod server;
