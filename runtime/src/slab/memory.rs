@@ -222,6 +222,25 @@ mod tests {
         assert_eq!(got, [0; 64]);
     }
 
+    /// A slab may be taken away while an access is between two stripes.
+    #[test]
+    fn an_access_is_checked_again_in_each_stripe_under_its_lock() {
+        let slab = SlabMemory::map(2 * STRIPE_BYTES).expect("map");
+        let locked = |stripe: usize| slab.stripes[stripe].try_write().is_err();
+        let asked = std::cell::Cell::new(0);
+        let once = || {
+            assert!(locked(asked.get()), "asked without the lock of stripe {}", asked.get());
+            asked.set(asked.get() + 1);
+            asked.get() == 1
+        };
+        assert_eq!(slab.write(STRIPE_BYTES - 4, &[1; 8], once), Err(Denied));
+        let mut got = [9; 8];
+        slab.read(STRIPE_BYTES - 4, &mut got, || true).expect("read");
+        assert_eq!(got, [1, 1, 1, 1, 0, 0, 0, 0]);
+        asked.set(0);
+        assert_eq!(slab.read(STRIPE_BYTES - 4, &mut [0; 8], once), Err(Denied));
+    }
+
     #[test]
     #[should_panic(expected = "outside the slab")]
     fn a_range_past_the_end_panics_rather_than_reads() {
