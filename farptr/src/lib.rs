@@ -10,6 +10,7 @@ mod pin;
 mod pointee;
 mod rem_box;
 mod rem_vec;
+mod shard;
 
 pub use far::Far;
 pub use farptr_derive::Far;
@@ -21,6 +22,7 @@ pub use pin::{Pinned, PinnedMut};
 pub use pointee::FarPointee;
 pub use rem_box::RemBox;
 pub use rem_vec::RemVec;
+pub use shard::ShardTask;
 
 /// Iterators of [`RemVec`].
 pub mod vec {

@@ -5,7 +5,7 @@
 
 use crate::pointee::FarPointee;
 use farptr_runtime::memory::{Intent, Memory};
-use farptr_runtime::scope::{Scope, in_scope};
+use farptr_runtime::scope::{AccessHint, Scope, in_scope};
 use farptr_runtime::word::Slot;
 use farptr_runtime::{Error, Result};
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
@@ -21,6 +21,12 @@ pub(crate) struct Handle<T: ?Sized + FarPointee> {
     pub(crate) slot: NonNull<Slot>,
     pub(crate) meta: T::Meta,
 }
+
+// SAFETY: a slot's address and a length. What may be done with the contents on which thread is decided by the owners, which have their own
+// `Send` and `Sync`; futures that hold a handle across an await hold the owner's borrow as well.
+unsafe impl<T: ?Sized + FarPointee> Send for Handle<T> {}
+// SAFETY: as above.
+unsafe impl<T: ?Sized + FarPointee> Sync for Handle<T> {}
 
 impl<T: ?Sized + FarPointee> Clone for Handle<T> {
     fn clone(&self) -> Self {
@@ -149,6 +155,61 @@ impl<T: ?Sized + FarPointee> Handle<T> {
             })?;
         }
         Ok(self.pinned())
+    }
+
+    /// As `with`, without blocking the thread.
+    ///
+    /// # Safety
+    /// As for `with`.
+    pub(crate) async unsafe fn with_async<R>(&self, mut deref: impl FnMut(&Scope) -> Result<R>) -> Result<R> {
+        loop {
+            if !self.slot().load().is_present() {
+                self.bring_in().await?;
+            }
+            let exhausted = {
+                let scope = Scope::enter();
+                if !self.slot().load().is_present() {
+                    continue;
+                }
+                match deref(&scope) {
+                    Err(Error::ScopeExhausted { .. }) => true,
+                    result => return result,
+                }
+            };
+            if exhausted {
+                self.memory().room_async().await?;
+            }
+        }
+    }
+
+    async fn bring_in(&self) -> Result<()> {
+        self.memory().bring_in_async(self.slot(), self.layout(), AccessHint::Normal).await
+    }
+
+    /// As `pin`, without blocking the thread.
+    pub(crate) async fn pin_async(&self) -> Result<()> {
+        while !self.memory().try_pin_present(self.slot()) {
+            self.bring_in().await?;
+        }
+        Ok(())
+    }
+
+    /// As `pin_mut`, without blocking the thread.
+    ///
+    /// # Safety
+    /// As for `pin_mut`.
+    pub(crate) async unsafe fn pin_mut_async(&self) -> Result<()> {
+        // SAFETY: passed on; the reference is not kept.
+        unsafe {
+            self.with_async(|scope| {
+                self.get_mut(scope)?;
+                // Inside the scope in which the object was made writable, as in `pin_mut`.
+                let pinned = self.memory().try_pin_present(self.slot());
+                debug_assert!(pinned, "an object stays present in the scope in which it was derefed");
+                Ok(())
+            })
+            .await
+        }
     }
 
     /// Where a pinned object is.

@@ -272,6 +272,28 @@ impl<T: Far> RemVec<T> {
         }
     }
 
+    /// Calls `f` with element `index` once its chunk is local, without blocking the thread; `None` past the end. Works on any executor.
+    ///
+    /// # Errors
+    /// As [`try_with`](RemVec::try_with).
+    pub async fn with_async<R>(&self, index: usize, f: impl FnOnce(&T) -> R) -> Result<Option<R>> {
+        if index >= self.len {
+            return Ok(None);
+        }
+        let (chunk, at) = self.chunks.split(index);
+        let chunk = self.chunks.chunk(chunk);
+        let mut f = Some(f);
+        // SAFETY: borrowed during the call; elements below the length are initialised.
+        unsafe {
+            chunk
+                .with_async(|scope| {
+                    let element = chunk.get(scope)?.get_unchecked(at).assume_init_ref();
+                    Ok(f.take().map(|f| f(element)))
+                })
+                .await
+        }
+    }
+
     /// The elements from `index` to the end of its chunk (or of the vector); empty past the end.
     ///
     /// # Panics

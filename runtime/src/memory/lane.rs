@@ -144,7 +144,14 @@ impl Lane {
     }
 
     /// Puts a claimed miss in flight. `object` is the room for it.
-    pub(super) fn begin(&self, memory: &Memory, slot: &Slot, claimed: Word, object: NewObject<'_>, layout: Layout) -> Arc<Ending> {
+    pub(super) fn begin(
+        &self,
+        memory: &Memory,
+        slot: &Slot,
+        claimed: Word,
+        object: NewObject<'_>,
+        layout: Layout,
+    ) -> Arc<Ending> {
         let ending = Arc::new(Ending::default());
         let id = memory.slots.id_of(slot);
         let mut inner = self.lock();
@@ -418,7 +425,12 @@ impl Memory {
     /// The error for a large object whose table entry and word disagree.
     #[cold]
     pub(super) fn lost_large(&self) -> Error {
-        Error::Corrupt { server: self.far.server_names(), segment: 0, offset: 0, detail: "the large object's pieces have no place" }
+        Error::Corrupt {
+            server: self.far.server_names(),
+            segment: 0,
+            offset: 0,
+            detail: "the large object's pieces have no place",
+        }
     }
 
     /// The error of a wait that took too long.

@@ -124,9 +124,7 @@ impl Parts {
     pub(crate) fn large_contents_mut(&mut self) -> &mut [u8] {
         match &self.room {
             // SAFETY: as in `NewObject::large_contents_mut`.
-            Room::Large(large) => unsafe {
-                std::slice::from_raw_parts_mut(self.addr.get() as *mut u8, large.layout().size())
-            },
+            Room::Large(large) => unsafe { std::slice::from_raw_parts_mut(self.addr.get() as *mut u8, large.layout().size()) },
             _ => &mut [],
         }
     }
@@ -168,7 +166,13 @@ impl Memory {
     }
 
     /// As `new_object`, but does not wait: `None` if there is no room now.
-    pub(crate) fn try_new_object(&self, slot: SlotId, layout: Layout, kind: QueueKind, far: u64) -> Result<Option<NewObject<'_>>> {
+    pub(crate) fn try_new_object(
+        &self,
+        slot: SlotId,
+        layout: Layout,
+        kind: QueueKind,
+        far: u64,
+    ) -> Result<Option<NewObject<'_>>> {
         if self.is_large(layout) {
             return self.try_new_large(slot, layout, far);
         }
