@@ -73,7 +73,10 @@ pub fn merge<S: Store>(store: &S, parts: &[&Postings<S::Log>], mut progress: imp
     // The least trigram first, and for the same trigram the earlier part, which has the lower files.
     let mut heads = BinaryHeap::with_capacity(cursors.len());
     for (part, cursor) in cursors.iter_mut().enumerate() {
-        heads.extend(cursor.trigram()?.map(|trigram| Reverse((trigram, part))));
+        if let Some(trigram) = cursor.trigram()? {
+            heads.push(Reverse((trigram, part)));
+            progress();
+        }
     }
     while let Some(Reverse((_, part))) = heads.pop() {
         let cursor = &mut cursors[part];

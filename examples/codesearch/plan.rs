@@ -57,10 +57,12 @@ impl Plan {
         match (self, other) {
             (Plan::None, _) | (_, Plan::None) => Plan::None,
             (Plan::All, plan) | (plan, Plan::All) => plan,
-            (one, other) => Plan::join(one, other, Plan::And, |plan| match plan {
-                Plan::And(parts) => Ok(parts),
-                other => Err(other),
-            }),
+            (one, other) => {
+                let mut all = parts_of(one, Plan::conjuncts);
+                all.append(&mut parts_of(other, Plan::conjuncts));
+                // `x and (x or y)` is x.
+                one_or(without(&all, Plan::disjuncts), Plan::And)
+            }
         }
     }
 
@@ -69,18 +71,21 @@ impl Plan {
         match (self, other) {
             (Plan::All, _) | (_, Plan::All) => Plan::All,
             (Plan::None, plan) | (plan, Plan::None) => plan,
-            (one, other) => Plan::join(one, other, Plan::Or, |plan| match plan {
-                Plan::Or(parts) => Ok(parts),
-                other => Err(other),
-            }),
+            (one, other) => {
+                let mut all = parts_of(one, Plan::disjuncts);
+                all.append(&mut parts_of(other, Plan::disjuncts));
+                // `x or (x and y)` is x.
+                one_or(without(&all, Plan::conjuncts), Plan::Or)
+            }
         }
     }
 
-    fn join(one: Plan, other: Plan, make: fn(Vec<Plan>) -> Plan, parts: fn(Plan) -> Result<Vec<Plan>, Plan>) -> Plan {
-        let all: BTreeSet<Plan> =
-            [one, other].into_iter().flat_map(|plan| parts(plan).unwrap_or_else(|plan| vec![plan])).collect();
-        let mut all: Vec<Plan> = all.into_iter().collect();
-        if all.len() == 1 { all.remove(0) } else { make(all) }
+    fn conjuncts(&self) -> Option<&[Plan]> {
+        if let Plan::And(parts) = self { Some(parts) } else { None }
+    }
+
+    fn disjuncts(&self) -> Option<&[Plan]> {
+        if let Plan::Or(parts) = self { Some(parts) } else { None }
     }
 
     /// Files that hold all trigrams of one of `strings`.
@@ -93,9 +98,25 @@ impl Plan {
 
     fn contains(string: &[u8]) -> Plan {
         let trigrams: BTreeSet<Trigram> = Trigram::all_of(string).collect();
-        let mut plans: Vec<Plan> = trigrams.into_iter().map(Plan::Has).collect();
-        if plans.len() == 1 { plans.remove(0) } else { Plan::And(plans) }
+        one_or(trigrams.into_iter().map(Plan::Has).collect(), Plan::And)
     }
+}
+
+fn parts_of(plan: Plan, parts: fn(&Plan) -> Option<&[Plan]>) -> BTreeSet<Plan> {
+    match parts(&plan) {
+        Some(parts) => parts.iter().cloned().collect(),
+        None => BTreeSet::from([plan]),
+    }
+}
+
+/// `all` but those with a part that is itself in `all`, and so says as much.
+fn without(all: &BTreeSet<Plan>, parts: fn(&Plan) -> Option<&[Plan]>) -> Vec<Plan> {
+    let absorbed = |plan: &Plan| parts(plan).is_some_and(|parts| parts.iter().any(|part| all.contains(part)));
+    all.iter().filter(|plan| !absorbed(plan)).cloned().collect()
+}
+
+fn one_or(mut parts: Vec<Plan>, make: fn(Vec<Plan>) -> Plan) -> Plan {
+    if parts.len() == 1 { parts.remove(0) } else { make(parts) }
 }
 
 /// What is known of every text that a part of the expression matches.

@@ -35,9 +35,13 @@ pub fn search<S: Store>(index: &Index<S>, pattern: &Pattern, sink: &mut dyn Sink
     let mut path = Vec::new();
     let mut matcher = LineMatcher::new(pattern.regex());
     for file in files_that_may_match(index, pattern.plan())?.iter() {
+        let text = index.files().text_len(file)?;
+        // An empty file has no lines.
+        if text == 0 {
+            continue;
+        }
         outcome.files_read += 1;
         let before = outcome.lines;
-        let text = index.files().text_len(file)?;
         for start in (0..text).step_by(PIECE_BYTES) {
             let end = text.min(start + PIECE_BYTES);
             index.files().read_text(file, start..end, &mut |slice| matcher.feed(slice, &mut found))?;
