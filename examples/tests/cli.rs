@@ -82,7 +82,7 @@ fn an_unreadable_file_is_skipped_said_and_status_2() {
     let folder = sample();
     let hidden = folder.path().join("b/hidden.rs");
     std::fs::write(&hidden, "fn hidden() {}\n").expect("write a file");
-    std::fs::set_permissions(&hidden, std::fs::Permissions::from_mode(0)).expect("forbid a file");
+    std::fs::set_permissions(&hidden, std::fs::Permissions::from_mode(0o000)).expect("forbid a file");
     if std::fs::read(&hidden).is_ok() {
         eprintln!("SKIPPED: this user may read every file; run as another than root to test unreadable ones");
         return;
