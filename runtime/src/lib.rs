@@ -1,7 +1,27 @@
 //! The ground that farptr stands on. Programs use the `farptr` crate; this one is for its parts.
 //!
 //! Layers, lowest first; each imports only from those above it in this list.
+pub mod bytes;
 pub mod error;
+pub mod rcu;
+pub mod sync;
+pub mod sys;
+
+pub mod addr;
+pub mod arena;
+pub mod budget;
+pub mod word;
+
+pub mod heap;
+pub mod scope;
+pub mod slot;
+
+pub mod slab;
 pub mod transport;
+pub mod wire;
+
+pub mod far;
+
+pub mod memory;
 
 pub use error::{Error, Result, TransportError};

@@ -1,1 +1,148 @@
-fn main() {}
+//! `farmemd`: lends this machine's memory to programs that use farptr.
+#![forbid(unsafe_code)]
+
+use clap::Parser;
+use farptr_runtime::bytes::parse_size;
+use farptr_server::config::DEFAULT_MAX_CONNECTIONS;
+use farptr_server::{Config, Daemon, StartError};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use std::io::Write;
+use std::process::ExitCode;
+use std::sync::mpsc;
+use std::time::Duration;
+
+/// Bad input: what was asked for can't be done as asked.
+const BAD_INPUT: u8 = 2;
+
+/// Lends memory of this machine to programs that use farptr, over TCP.
+///
+/// The memory is taken at the start. When farmemd is ready, it prints one line on stdout:
+///
+///     farmemd ready: tcp:127.0.0.1:7070 capacity=4294967296 slab=16777216
+///
+/// Programs then borrow slabs of it; what a program borrowed is zeroed and lent again when the program has gone.
+/// SIGTERM or SIGINT ends farmemd, and with it all that it lent. What happens is logged to stderr (RUST_LOG=warn for less).
+/// There is no password and no encryption: whoever can reach the address can borrow. Listen on a network you trust.
+#[derive(Debug, Parser)]
+#[command(version, about, verbatim_doc_comment)]
+struct Cli {
+    /// Where to listen. Port 0 lets the system choose one.
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:7070")]
+    listen: String,
+    /// How much memory to lend, for example 4GiB or 512MiB.
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    capacity: u64,
+    /// Size of a slab, the unit of lending: a multiple of 256KiB.
+    #[arg(long, value_name = "SIZE", value_parser = parse_size, default_value = "16MiB")]
+    slab_size: u64,
+    /// Threads that serve. Unless given: one for every two processors, at least 1 and at most 4.
+    #[arg(long, value_name = "N")]
+    threads: Option<usize>,
+    /// How long, in microseconds, a thread that has just served spins before it sleeps. 0 saves processor time and costs each
+    /// lone miss the tens of microseconds that waking takes.
+    #[arg(long, value_name = "US", default_value = "200")]
+    spin_us: u64,
+    /// Connections at once. A program has one for every thread that misses, and one more.
+    #[arg(long, value_name = "N", default_value_t = DEFAULT_MAX_CONNECTIONS)]
+    max_connections: usize,
+}
+
+enum Event {
+    Started(Result<Daemon, StartError>),
+    Signal,
+    WorkerEnded(String),
+}
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) if !error.use_stderr() => {
+            let _ = error.print();
+            return ExitCode::SUCCESS;
+        }
+        Err(error) => {
+            // Clap's first paragraph is what is wrong; the rest is advice at length.
+            let text = error.to_string();
+            let first: Vec<_> = text.lines().take_while(|line| !line.trim().is_empty()).map(str::trim).collect();
+            eprintln!("farmemd: {}; see farmemd --help", first.join(" ").trim_start_matches("error: "));
+            return ExitCode::from(BAD_INPUT);
+        }
+    };
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into());
+    tracing_subscriber::fmt().with_writer(std::io::stderr).with_env_filter(filter).init();
+    match serve(cli) {
+        Ok(code) => code,
+        Err(message) => {
+            eprintln!("farmemd: {message}");
+            ExitCode::from(BAD_INPUT)
+        }
+    }
+}
+
+fn serve(cli: Cli) -> Result<ExitCode, String> {
+    let slab_bytes =
+        u32::try_from(cli.slab_size).map_err(|_| "a slab must be smaller than 4GiB; give a smaller --slab-size".to_string())?;
+    let config = Config {
+        listen: cli.listen,
+        capacity: cli.capacity,
+        slab_bytes,
+        threads: cli.threads,
+        spin: Duration::from_micros(cli.spin_us.min(1_000_000)),
+        max_connections: cli.max_connections,
+    };
+    let (tell, events) = mpsc::channel();
+    let mut signals = Signals::new([SIGTERM, SIGINT]).map_err(|error| format!("can't watch for signals: {error}"))?;
+    let on_signal = tell.clone();
+    spawn("farmemd-signals", move || {
+        for _ in signals.forever() {
+            if on_signal.send(Event::Signal).is_err() {
+                return;
+            }
+        }
+    })?;
+    // In a thread of its own, because taking much memory takes long, and a signal meanwhile is to end the program.
+    spawn("farmemd-start", move || {
+        let on_end = tell.clone();
+        let started = Daemon::start_with(config, move |why| {
+            // Fails only when this program is ending anyway.
+            let _ = on_end.send(Event::WorkerEnded(why));
+        });
+        let _ = tell.send(Event::Started(started));
+    })?;
+    let mut running = None;
+    loop {
+        match events.recv() {
+            Ok(Event::Started(started)) => {
+                let daemon = started.map_err(|error| error.to_string())?;
+                announce(&daemon);
+                running = Some(daemon);
+            }
+            Ok(Event::Signal) => {
+                if let Some(daemon) = &running {
+                    tracing::info!(lent = daemon.lent_bytes(), connections = daemon.connections(), "asked to end");
+                }
+                return Ok(ExitCode::SUCCESS);
+            }
+            Ok(Event::WorkerEnded(why)) => {
+                eprintln!("farmemd: a worker ended: {why}; start farmemd again");
+                return Ok(ExitCode::FAILURE);
+            }
+            Err(mpsc::RecvError) => return Ok(ExitCode::FAILURE),
+        }
+    }
+}
+
+fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<(), String> {
+    let spawned = std::thread::Builder::new().name(name.into()).spawn(run);
+    spawned.map(|_| ()).map_err(|error| format!("can't start a thread: {error}"))
+}
+
+fn announce(daemon: &Daemon) {
+    let (address, capacity, slab) = (daemon.address(), daemon.capacity(), daemon.slab_bytes());
+    let mut stdout = std::io::stdout();
+    let said = writeln!(stdout, "farmemd ready: tcp:{address} capacity={capacity} slab={slab}").and_then(|()| stdout.flush());
+    if said.is_err() {
+        tracing::warn!(%address, "ready, but nobody reads stdout");
+    }
+}

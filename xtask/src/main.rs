@@ -1,1 +1,148 @@
-fn main() {}
+//! The project's chores, one word each: `cargo xtask help`.
+//!
+//! - `invocation`: a command with its environment, which prints as it would be pasted into a shell.
+//! - `step`: a named piece of work, how it is run and reported.
+//! - `steps`: the table of all steps. **A new test configuration is a row there.**
+//! - `prerequisites`: what a fresh machine may lack.
+//! - `inventory`, `smoke`: checks that are code of their own.
+//! - `uring`: takes io_uring away from a command, as containers do.
+#![deny(unsafe_code)] // but for `uring`, which says why
+
+mod inventory;
+mod invocation;
+mod prerequisites;
+mod smoke;
+mod step;
+mod steps;
+#[expect(unsafe_code, reason = "prctl and syscall have no safe form")]
+mod uring;
+
+use clap::{Parser, Subcommand};
+use invocation::Invocation;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+const EXAMPLES: &str = "\
+Examples:
+  cargo xtask test                  everything that can be tested here; installs what is missing, if it can
+  cargo xtask test loom             one step of it
+  cargo xtask ci                    what CI runs
+  cargo xtask ci --list             the steps, why each is there, and the commands behind them
+  cargo xtask soak --minutes 1      a short soak
+  cargo xtask no-uring -- cargo test -p farptr
+                                    any command, in a world without io_uring";
+
+/// The chores of farptr.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", after_help = EXAMPLES)]
+struct Cli {
+    #[command(subcommand)]
+    chore: Chore,
+}
+
+#[derive(Subcommand)]
+enum Chore {
+    /// Run all tests, in every configuration
+    Test(Selection),
+    /// Run what CI runs: format, lints, docs, unsafe inventory, all tests, and the main example on real input
+    Ci(Selection),
+    /// Compare far memory with a model on random operations, for a long time
+    Soak {
+        /// How long
+        #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+        minutes: u32,
+    },
+    /// Build the documentation, with warnings denied
+    Doc {
+        /// Show it in a browser
+        #[arg(long)]
+        open: bool,
+    },
+    /// Check that unsafe code is only in the files that docs/design.md lists
+    Unsafe,
+    /// Run a command that finds no io_uring, as in most containers
+    NoUring {
+        /// The command, after --
+        #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+        command: Vec<OsString>,
+    },
+}
+
+#[derive(clap::Args)]
+struct Selection {
+    /// Steps to run, by name [default: all]
+    #[arg(value_name = "STEP")]
+    only: Vec<String>,
+    /// Say what would be run, and why
+    #[arg(long)]
+    list: bool,
+}
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) if error.use_stderr() && error.kind() != clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            let text = error.to_string();
+            let line: Vec<&str> = text.lines().take_while(|line| !line.starts_with("Usage")).map(str::trim).collect();
+            return fail(line.join(" ").trim_start_matches("error: ").trim_end());
+        }
+        Err(help) => {
+            print!("{}", help.render());
+            return ExitCode::SUCCESS;
+        }
+    };
+    let root = workspace_root();
+    match cli.chore {
+        Chore::Test(selection) => run(steps::test(&root), &selection),
+        Chore::Ci(selection) => {
+            if !selection.list {
+                prerequisites::components();
+            }
+            run(steps::ci(&root), &selection)
+        }
+        Chore::Soak { minutes } => finish(step::run_all(&[steps::soak(minutes)], &root)),
+        Chore::Doc { open } => finish(step::run_all(&[steps::doc(open)], &root)),
+        Chore::Unsafe => finish(step::run_all(&[steps::unsafe_inventory()], &root)),
+        Chore::NoUring { command } => {
+            if let Err(problem) = uring::forbid() {
+                return fail(&problem);
+            }
+            fail(&Invocation::exec(&command))
+        }
+    }
+}
+
+fn run(mut steps: Vec<step::Step>, selection: &Selection) -> ExitCode {
+    if let Some(unknown) = selection.only.iter().find(|name| steps.iter().all(|step| step.name != name.as_str())) {
+        let known: Vec<&str> = steps.iter().map(|step| step.name).collect();
+        return fail(&format!("there is no step `{unknown}`; there are: {}", known.join(", ")));
+    }
+    if !selection.only.is_empty() {
+        steps.retain(|step| selection.only.iter().any(|name| name == step.name));
+    }
+    if selection.list {
+        for step in &steps {
+            println!("{}: {}\n    {}", step.name, step.why, step.action);
+        }
+        return ExitCode::SUCCESS;
+    }
+    if let Err(problem) = prerequisites::provide() {
+        return fail(&problem);
+    }
+    finish(step::run_all(&steps, &workspace_root()))
+}
+
+fn finish(all_well: bool) -> ExitCode {
+    if all_well { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Bad usage, or a machine that lacks something: one line, status 2.
+fn fail(problem: &str) -> ExitCode {
+    eprintln!("xtask: {problem}");
+    ExitCode::from(2)
+}
+
+fn workspace_root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask is a folder of the workspace").to_owned()
+}

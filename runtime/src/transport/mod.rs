@@ -22,6 +22,8 @@
 //! 5. Operations on overlapping ranges in flight at once have no defined order. The far log never has any.
 
 mod buf;
+pub mod embedded;
+pub mod tcp;
 
 pub use buf::IoBuf;
 
@@ -83,6 +85,11 @@ pub struct Completion {
 /// Most bytes one operation may move: a far segment. It bounds what a peer can make the other end allocate.
 pub const MAX_OP_BYTES: usize = 256 << 10;
 
+/// How an operation ends that is empty or larger than [`MAX_OP_BYTES`]. It never reaches a server.
+pub(crate) fn bad_length(len: usize) -> TransportError {
+    TransportError::Refused(format!("an operation of {len} bytes; one moves 1 to {MAX_OP_BYTES} bytes"))
+}
+
 /// What became of a submitted operation.
 #[derive(Debug)]
 #[must_use]
@@ -122,11 +129,20 @@ pub trait Transport: Send + Sync + 'static {
     /// Opens a session. Blocks for at most the transport's timeout.
     fn open_session(&self) -> Result<Box<dyn Session>, TransportError>;
 
-    /// If lent memory is mapped in this process so that a read is a plain copy which never waits, says so. Callers then
-    /// don't bother to overlap misses.
-    fn is_immediate(&self) -> bool {
-        false
+    /// Access without a session, if lent memory is mapped in this process so that a read is a plain copy which never waits.
+    /// Callers then don't bother to overlap misses.
+    fn immediate(&self) -> Option<&dyn ImmediateAccess> {
+        None
     }
+}
+
+/// Lent memory that is mapped in this process. Any thread, any time; a call is a check and a copy.
+pub trait ImmediateAccess: Sync {
+    /// Fills `into` from `at`.
+    fn read_at(&self, at: SlabPos, into: &mut [u8]) -> Result<(), TransportError>;
+
+    /// Stores `bytes` at `at`.
+    fn write_at(&self, at: SlabPos, bytes: &[u8]) -> Result<(), TransportError>;
 }
 
 /// One party's way to a server's slabs.

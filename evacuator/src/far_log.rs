@@ -1,0 +1,304 @@
+//! The far log: which far segments are in use, and the ones being filled.
+//!
+//! # States of a far segment
+//! *Free*: nothing in it is alive, nobody fills it. *Open*: a stream fills it from its start, through a buffer here. *Sealed*: full;
+//! images in it die one by one, until it is free again or the cleaner empties it. Two streams fill segments: one for
+//! write-back, one for the cleaner, so that objects that have lived long lie together and are seldom copied again.
+//!
+//! # Writing
+//! [`FarLog::append`] puts an image into a stream's buffer and says where it will be. [`FarLog::flush`] sends buffers as one write each, and
+//! [`FarLog::drain`] waits for all writes; several are in flight at a time. Each append names its **batch**; after `drain` it is
+//! known which batches arrived. Images of a batch that did not are given up by the caller, with `bury`.
+#![forbid(unsafe_code)]
+
+use farptr_runtime::addr::{FAR_SEGMENT_BYTES, FarAddr, FarSegmentId, SlotId};
+use farptr_runtime::far::image::{self, image_bytes};
+use farptr_runtime::far::wait_for;
+use farptr_runtime::memory::Memory;
+use farptr_runtime::transport::{Completion, IoBuf, Op, Session, Submit, Token, Verb};
+use farptr_runtime::{Error, Result};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What an image is written for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stream {
+    /// Evacuation.
+    WriteBack,
+    /// The cleaner.
+    Clean,
+}
+
+/// Images that are sent together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Batch(u64);
+
+/// Writes in flight to one server. Each is up to 256 KiB in a buffer of its own, outside the local budget.
+const MAX_WRITES: usize = 4;
+
+#[derive(Debug)]
+struct Open {
+    id: FarSegmentId,
+    incarnation: u32,
+    /// Bytes of the segment that have been sent.
+    sent: usize,
+    /// What comes behind them.
+    buffer: Vec<u8>,
+    batch: Batch,
+}
+
+impl Open {
+    fn used(&self) -> usize {
+        self.sent + self.buffer.len()
+    }
+}
+
+/// A full far segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sealed {
+    /// Which.
+    pub id: FarSegmentId,
+    /// Bytes from its start that hold images.
+    pub used: usize,
+}
+
+/// The far log of one memory.
+#[derive(Default)]
+pub struct FarLog {
+    free: BTreeSet<FarSegmentId>,
+    open: [Option<Open>; 2],
+    sealed: BTreeMap<FarSegmentId, usize>,
+    /// Far segments of each borrowed slab.
+    slabs: BTreeMap<usize, usize>,
+    /// Segments the cleaner could not read to the end. They are left alone.
+    damaged: BTreeSet<FarSegmentId>,
+    writers: Vec<Option<Box<dyn Session>>>,
+    next_batch: u64,
+    failed: BTreeSet<Batch>,
+    first_error: Option<Error>,
+}
+
+impl FarLog {
+    /// Puts the image of an object into a stream, and says where it will be and with which batch it is sent. It counts as alive from now on.
+    ///
+    /// # Errors
+    /// If there is no room in far memory, or a server can't be reached. Nothing was appended then.
+    pub fn append(&mut self, memory: &Memory, stream: Stream, slot: SlotId, contents: &[u8]) -> Result<(FarAddr, Batch)> {
+        let bytes = image_bytes(contents.len());
+        if self.open[stream as usize].as_ref().is_none_or(|open| open.used() + bytes > FAR_SEGMENT_BYTES) {
+            self.open_next(memory, stream)?;
+        }
+        let open = self.open[stream as usize].as_mut().expect("a segment was opened just now");
+        let addr = FarAddr::new(open.id, open.used());
+        let start = open.buffer.len();
+        open.buffer.resize(start + bytes, 0);
+        image::encode(slot, open.incarnation, addr, contents, &mut open.buffer[start..]);
+        memory.far().revive(addr, bytes);
+        Ok((addr, open.batch))
+    }
+
+    fn open_next(&mut self, memory: &Memory, stream: Stream) -> Result<()> {
+        let id = self.take_free(memory)?;
+        self.seal(memory, stream);
+        let incarnation = memory.far().with_segment(id, |_, segment| segment.reuse())?;
+        memory.far().count_used_segments(1);
+        let batch = self.new_batch();
+        self.open[stream as usize] =
+            Some(Open { id, incarnation, sent: 0, buffer: Vec::with_capacity(FAR_SEGMENT_BYTES), batch });
+        Ok(())
+    }
+
+    fn new_batch(&mut self) -> Batch {
+        self.next_batch += 1;
+        Batch(self.next_batch)
+    }
+
+    fn take_free(&mut self, memory: &Memory) -> Result<FarSegmentId> {
+        self.reclaim(memory);
+        if self.free.is_empty() {
+            let (slab, segments) = memory.far().borrow_slab()?;
+            self.slabs.insert(slab, segments);
+            self.free.extend((0..segments).map(|index| FarSegmentId::new(slab, index)));
+        }
+        Ok(self.free.pop_first().expect("a slab has far segments"))
+    }
+
+    fn seal(&mut self, memory: &Memory, stream: Stream) {
+        self.flush_stream(memory, stream);
+        if let Some(open) = self.open[stream as usize].take() {
+            self.sealed.insert(open.id, open.used());
+            self.free_if_dead(memory, open.id);
+        }
+    }
+
+    /// Sends what the buffers hold.
+    pub fn flush(&mut self, memory: &Memory) {
+        self.flush_stream(memory, Stream::WriteBack);
+        self.flush_stream(memory, Stream::Clean);
+    }
+
+    fn flush_stream(&mut self, memory: &Memory, stream: Stream) {
+        let batch = self.new_batch();
+        let Some(open) = self.open[stream as usize].as_mut().filter(|open| !open.buffer.is_empty()) else { return };
+        let (id, offset, sending) = (open.id, open.sent, open.batch);
+        let more = FAR_SEGMENT_BYTES - open.used();
+        let bytes = std::mem::replace(&mut open.buffer, Vec::with_capacity(more));
+        open.sent += bytes.len();
+        open.batch = batch;
+        if let Err(error) = self.write(memory, id, offset, bytes, sending) {
+            self.fail(sending, error);
+        }
+    }
+
+    fn fail(&mut self, batch: Batch, error: Error) {
+        self.failed.insert(batch);
+        self.first_error.get_or_insert(error);
+    }
+
+    fn write(&mut self, memory: &Memory, id: FarSegmentId, offset: usize, bytes: Vec<u8>, batch: Batch) -> Result<()> {
+        let (number, at, _) = memory.far().locate(FarAddr::new(id, offset))?;
+        let server = &memory.far().servers()[number];
+        if let Some(lent) = server.immediate() {
+            return lent.write_at(at, &bytes).map_err(|cause| server.error(cause));
+        }
+        self.writers.resize_with(memory.far().servers().len(), || None);
+        let mut op = Op { token: Token(batch.0), verb: Verb::Write, at, buf: IoBuf::from(bytes) };
+        loop {
+            let session = match &mut self.writers[number] {
+                Some(session) if session.failure().is_none() => session,
+                writer => writer.insert(server.session()?),
+            };
+            if session.in_flight() < MAX_WRITES {
+                match session.submit(op) {
+                    Submit::Accepted => return Ok(()),
+                    Submit::Busy(back) => op = back,
+                    Submit::Failed(_, cause) => return Err(server.error(cause)),
+                }
+            }
+            self.wait(memory, number);
+        }
+    }
+
+    /// Waits until a write to server `number` has ended.
+    fn wait(&mut self, memory: &Memory, number: usize) {
+        let mut done = Vec::new();
+        if let Some(session) = &mut self.writers[number] {
+            wait_for(&mut **session, &mut done);
+        }
+        for Completion { token, result, .. } in done {
+            if let Err(cause) = result {
+                self.fail(Batch(token.0), memory.far().servers()[number].error(cause));
+            }
+        }
+    }
+
+    /// Sends everything and waits until every write has ended. Which batches failed is known until the next `drain`; the first
+    /// reason, if any, is returned.
+    pub fn drain(&mut self, memory: &Memory) -> Drained {
+        self.flush(memory);
+        for number in 0..self.writers.len() {
+            while self.writers[number].as_ref().is_some_and(|session| session.in_flight() > 0) {
+                self.wait(memory, number);
+            }
+        }
+        Drained { failed: std::mem::take(&mut self.failed), error: self.first_error.take() }
+    }
+
+    fn free_if_dead(&mut self, memory: &Memory, id: FarSegmentId) {
+        let live = memory.far().with_segment(id, |_, segment| segment.live_bytes()).unwrap_or(0);
+        if live == 0 && self.sealed.remove(&id).is_some() {
+            self.damaged.remove(&id);
+            memory.far().count_used_segments(-1);
+            self.free.insert(id);
+        }
+    }
+
+    /// Frees the sealed segments in which the last image has died.
+    pub fn reclaim(&mut self, memory: &Memory) {
+        for id in memory.far().take_emptied() {
+            self.free_if_dead(memory, id);
+        }
+    }
+
+    /// Whether so much of the used far memory is dead that cleaning pays: used more than 1.3 times live, by at least four segments. It keeps
+    /// a program that overwrites its data for ever below 1.5 times its live bytes; at this filling a random overwriting load
+    /// copies about two bytes for each byte written (Rosenblum and Ousterhout, SOSP 1991, figure 3).
+    pub fn wants_cleaning(&self, memory: &Memory) -> bool {
+        let (used, live) = (memory.far().used_bytes(), memory.far().live_bytes());
+        used > live + live * 3 / 10 + 4 * FAR_SEGMENT_BYTES as u64
+    }
+
+    /// The `most` sealed segments with the least alive in them, emptiest first.
+    pub fn emptiest(&self, memory: &Memory, most: usize) -> Vec<Sealed> {
+        let live = |id: FarSegmentId| memory.far().with_segment(id, |_, segment| segment.live_bytes()).unwrap_or(usize::MAX);
+        let mut sealed: Vec<(usize, Sealed)> = self
+            .sealed
+            .iter()
+            .filter(|(id, _)| !self.damaged.contains(id))
+            .map(|(&id, &used)| (live(id), Sealed { id, used }))
+            .filter(|(live, sealed)| *live < sealed.used)
+            .collect();
+        let most = most.min(sealed.len());
+        if most > 0 {
+            sealed.select_nth_unstable_by_key(most - 1, |(live, _)| *live);
+        }
+        sealed.truncate(most);
+        sealed.into_iter().map(|(_, sealed)| sealed).collect()
+    }
+
+    /// The cleaner could not read a segment to its end.
+    pub fn set_damaged(&mut self, id: FarSegmentId) {
+        self.damaged.insert(id);
+    }
+
+    /// Returns slabs in which every segment is free.
+    ///
+    /// # Errors
+    /// If a server can't be told; the slab is given up all the same.
+    pub fn return_free_slabs(&mut self, memory: &Memory) -> Result<()> {
+        self.reclaim(memory);
+        for stream in [Stream::WriteBack, Stream::Clean] {
+            let dead = |open: &Open| memory.far().with_segment(open.id, |_, segment| segment.live_bytes()).unwrap_or(0) == 0;
+            if self.open[stream as usize].as_ref().is_some_and(dead) {
+                self.seal(memory, stream);
+            }
+        }
+        let mut outcome = Ok(());
+        for (slab, segments) in self.slabs.clone() {
+            let ids = (0..segments).map(|index| FarSegmentId::new(slab, index));
+            if ids.clone().all(|id| self.free.contains(&id)) {
+                ids.for_each(|id| {
+                    self.free.remove(&id);
+                });
+                self.slabs.remove(&slab);
+                outcome = outcome.and(memory.far().return_slab(slab));
+            }
+        }
+        outcome
+    }
+}
+
+/// What became of the writes.
+#[derive(Debug)]
+#[must_use]
+pub struct Drained {
+    failed: BTreeSet<Batch>,
+    /// The first reason, if any failed.
+    pub error: Option<Error>,
+}
+
+impl Drained {
+    /// Whether the images of `batch` have arrived.
+    pub fn arrived(&self, batch: Batch) -> bool {
+        !self.failed.contains(&batch)
+    }
+}
+
+impl std::fmt::Debug for FarLog {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("FarLog")
+            .field("free", &self.free.len())
+            .field("sealed", &self.sealed.len())
+            .field("slabs", &self.slabs.len())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,412 @@
+//! One round of evacuation, by the protocol of [`farptr_runtime::word`].
+//!
+//! 1. [`Round::choose`]: takes victim segments from their queues and marks their objects; picks large objects in proportion.
+//! 2. One grace period. Its end also frees the segments in limbo since the round before.
+//! 3. [`Round::settle`]: relocates hot objects, lets clean cold ones go, appends dirty cold ones to the far log.
+//! 4. The far log is drained; what has arrived lets go of its local copy.
+//! 5. Segments with nothing left are free, or in limbo if something was relocated out of them; the others go back to their queue.
+//!
+//! A round ends in bounded time: the grace period has a deadline, and so has every write. What could not be finished is unmarked and
+//! stays where it is.
+
+use crate::far_log::{Batch, FarLog, Stream};
+use crate::large::LargeRound;
+use crate::victims;
+use farptr_runtime::addr::{FarAddr, ObjectAddr};
+use farptr_runtime::budget::Party;
+use farptr_runtime::far::image::image_bytes;
+use farptr_runtime::heap::{HEADER_BYTES, ObjectHeader, QueueKind, SealedSegment, SegmentId};
+use farptr_runtime::memory::Memory;
+use farptr_runtime::scope::begin_grace;
+use farptr_runtime::word::{FarPlace, Slot, State, Word};
+use farptr_runtime::{Error, Result, sys};
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+/// Bytes of victims in a round: enough that one grace period (about 10 us) costs little beside the copying, little enough that the round's slots
+/// and words stay in the second-level cache between marking and finishing.
+const ROUND_BYTES: usize = 2 << 20;
+
+/// A round takes at most this part of the heap.
+const ROUND_SHARE: usize = 16;
+
+/// How long a round waits for scopes. A scope that lasts longer is a program's mistake or a very long read; the round is given up.
+const GRACE_LIMIT: Duration = Duration::from_millis(500);
+
+/// How many objects ahead slots are prefetched: a dependent load from memory takes 100-250 ns, handling an object 10-20.
+const PREFETCH: usize = 12;
+
+/// Whether hot objects are spared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mercy {
+    /// Hot objects are relocated.
+    Spare,
+    /// The last rounds freed nothing: hot objects leave as well.
+    None,
+}
+
+/// What a round has achieved.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// Segments freed, those included that come out of limbo.
+    pub freed_segments: usize,
+    /// Bytes of large objects freed.
+    pub freed_large: usize,
+    /// Victims looked at.
+    pub victims: usize,
+    /// Whether the grace period was given up.
+    pub scopes_too_long: bool,
+    /// Why write-back failed, if it did.
+    pub error: Option<Error>,
+}
+
+impl Outcome {
+    /// Whether anything was freed.
+    pub fn is_progress(&self) -> bool {
+        self.freed_segments > 0 || self.freed_large > 0
+    }
+}
+
+struct Victim {
+    segment: SealedSegment,
+    /// Objects that are still there.
+    left: usize,
+    /// An object was relocated: readers may hold references to its old place.
+    relocated: bool,
+}
+
+struct Marked<'m> {
+    slot: &'m Slot,
+    word: Word,
+    addr: ObjectAddr,
+    header: ObjectHeader,
+    victim: usize,
+}
+
+struct Written<'m> {
+    slot: &'m Slot,
+    word: Word,
+    addr: FarAddr,
+    batch: Batch,
+    size: usize,
+    victim: usize,
+}
+
+/// What is kept from one round to the next.
+#[derive(Debug, Default)]
+pub struct RoundState {
+    limbo: Vec<SegmentId>,
+    /// Part of the next large object's turn that has been earned, in bytes.
+    pub(crate) large_credit: usize,
+}
+
+impl RoundState {
+    /// Whether segments wait for a grace period.
+    pub fn has_limbo(&self) -> bool {
+        !self.limbo.is_empty()
+    }
+
+    /// Frees the segments in limbo, after a grace period of their own. Returns how many.
+    pub fn free_limbo(&mut self, memory: &Memory) -> usize {
+        if self.limbo.is_empty() || !begin_grace().wait_until(Instant::now() + GRACE_LIMIT) {
+            return 0;
+        }
+        self.after_grace(memory)
+    }
+
+    /// A grace period that began after the last round has ended.
+    fn after_grace(&mut self, memory: &Memory) -> usize {
+        let freed = self.limbo.len();
+        for id in self.limbo.drain(..) {
+            // SAFETY: every object of the segment had left it when it was put here (relocated, absent or dead). References to relocated
+            // objects' old places were held by scopes that were open then, all of which have ended.
+            unsafe { memory.heap().free(id) };
+        }
+        freed
+    }
+}
+
+/// A round under way.
+pub struct Round<'m> {
+    memory: &'m Memory,
+    mercy: Mercy,
+    victims: Vec<Victim>,
+    marked: Vec<Marked<'m>>,
+    written: Vec<Written<'m>>,
+    outcome: Outcome,
+    evacuated: u64,
+    relocated: u64,
+    evacuated_bytes: usize,
+}
+
+/// Runs one round. The caller holds the evacuator's lock and no scope.
+pub fn run(memory: &Memory, state: &mut RoundState, log: &mut FarLog, mercy: Mercy) -> Outcome {
+    memory.counters().rounds.fetch_add(1, Ordering::Relaxed);
+    let mut round = Round {
+        memory,
+        mercy,
+        victims: Vec::new(),
+        marked: Vec::new(),
+        written: Vec::new(),
+        outcome: Outcome::default(),
+        evacuated: 0,
+        relocated: 0,
+        evacuated_bytes: 0,
+    };
+    round.choose();
+    let mut large = LargeRound::choose(memory, state, mercy, round.victims.len() * memory.heap().segment_bytes());
+    round.outcome.victims = round.victims.len() + large.len();
+    if begin_grace().wait_until(Instant::now() + GRACE_LIMIT) {
+        round.outcome.freed_segments += state.after_grace(memory);
+        round.settle(log);
+        large.copy(log);
+        let drained = log.drain(memory);
+        round.finish(&drained);
+        round.outcome.freed_large = large.finish(&drained);
+        round.outcome.error = round.outcome.error.take().or(large.error).or(drained.error);
+    } else {
+        round.outcome.scopes_too_long = true;
+        round.unmark_all();
+        large.unmark_all();
+    }
+    round.close(state)
+}
+
+impl<'m> Round<'m> {
+    fn choose(&mut self) {
+        let heap = self.memory.heap();
+        let most = (ROUND_BYTES / heap.segment_bytes()).min(heap.capacity() / ROUND_SHARE).max(1);
+        // Looked at, not taken: busy segments go back.
+        for _ in 0..2 * most {
+            if self.victims.len() == most {
+                break;
+            }
+            let Some(segment) = victims::next(heap) else { break };
+            if heap.is_busy(segment.id) {
+                heap.put_back(segment);
+                continue;
+            }
+            self.mark_segment(segment);
+        }
+    }
+
+    fn mark_segment(&mut self, segment: SealedSegment) {
+        let heap = self.memory.heap();
+        let table = self.memory.slot_table();
+        let victim = self.victims.len();
+        let mut left = 0;
+        // SAFETY: taken from its queue, not busy since, and neither freed nor put back before `close`.
+        let mut ahead = unsafe { heap.objects(&segment) };
+        let mut ahead_by = 0;
+        // SAFETY: as above.
+        for (addr, header) in unsafe { heap.objects(&segment) } {
+            while ahead_by < PREFETCH {
+                let Some((_, header)) = ahead.next() else { break };
+                if let Some(slot) = table.get(header.slot()) {
+                    sys::prefetch_line(std::ptr::from_ref(slot) as usize);
+                }
+                ahead_by += 1;
+            }
+            ahead_by -= 1;
+            let Some(slot) = table.get(header.slot()) else { continue };
+            let mut word = slot.load();
+            while word.is_present_at(addr) {
+                // Pinned, or `R` left behind by a rescue of a round that was cut short: stays.
+                if word.pins() > 0 || word.is_evacuating() || word.is_relocating() {
+                    left += 1;
+                    break;
+                }
+                let spared = word.is_hot() && self.mercy == Mercy::Spare;
+                match if spared { slot.mark_relocating(word) } else { slot.mark_evacuating(word) } {
+                    Ok(word) => {
+                        left += 1;
+                        self.marked.push(Marked { slot, word, addr, header, victim });
+                        break;
+                    }
+                    Err(now) => word = now,
+                }
+            }
+        }
+        self.victims.push(Victim { segment, left, relocated: false });
+    }
+
+    /// After the grace period.
+    fn settle(&mut self, log: &mut FarLog) {
+        let stamp = self.memory.ghost_now();
+        for marked in std::mem::take(&mut self.marked) {
+            let Marked { slot, word, addr, header, victim } = marked;
+            // Must come after the grace period: see "One round", step 3.
+            if slot.load() != word {
+                self.lost(slot, addr, victim);
+            } else if word.is_relocating() {
+                self.relocate(marked);
+            } else if word.is_clean() {
+                let place = FarPlace::At(FarAddr::from_bits(header.far()));
+                match slot.finish_absent(word, place, stamp) {
+                    Ok(_) => self.gone(victim, header.size()),
+                    Err(_) => self.lost(slot, addr, victim),
+                }
+            } else if self.outcome.error.is_some() {
+                self.keep(slot, word, addr, victim);
+            } else {
+                self.append(log, marked);
+            }
+        }
+    }
+
+    fn relocate(&mut self, marked: Marked<'m>) {
+        let Marked { slot, word, addr, header, victim } = marked;
+        let heap = self.memory.heap();
+        let layout = header.layout();
+        let room = heap.alloc(heap.evacuator_shard(), QueueKind::Main, layout, self.memory.budget(), Party::Evacuator);
+        let Ok(to) = room else {
+            self.keep(slot, word, addr, victim);
+            return;
+        };
+        // SAFETY: the old contents: the slot said "relocating, here" after the grace period, so nobody writes them until the word
+        // changes to say otherwise and this CAS fails; a writer that meets the mark copies them itself. They stay mapped, since this
+        // round has the segment. The new contents and header: busy, just allocated here. They do not overlap.
+        unsafe {
+            std::ptr::copy_nonoverlapping(addr.get() as *const u8, to.get() as *mut u8, layout.size());
+            header.write(to);
+        }
+        let finished = slot.finish_relocated(word, to);
+        heap.settle(to);
+        match finished {
+            Ok(_) => {
+                self.relocated += 1;
+                self.victims[victim].left -= 1;
+                self.victims[victim].relocated = true;
+            }
+            Err(_) => self.lost(slot, addr, victim),
+        }
+    }
+
+    fn append(&mut self, log: &mut FarLog, marked: Marked<'m>) {
+        let Marked { slot, word, addr, header, victim } = marked;
+        // SAFETY: as in `relocate`: present here and marked after the grace period, so not written while this slice is read. (A reader that
+        // rescues it leaves `R`, which makes writers keep away until this round has ended.)
+        let contents = unsafe { std::slice::from_raw_parts(addr.get() as *const u8, header.size()) };
+        match log.append(self.memory, Stream::WriteBack, header.slot(), contents) {
+            Ok((far, batch)) => self.written.push(Written { slot, word, addr: far, batch, size: header.size(), victim }),
+            Err(error) => {
+                self.outcome.error = Some(error);
+                self.keep(slot, word, addr, victim);
+            }
+        }
+    }
+
+    /// After the far log was drained.
+    fn finish(&mut self, drained: &crate::far_log::Drained) {
+        let stamp = self.memory.ghost_now();
+        let counters = self.memory.counters();
+        let (mut objects, mut bytes) = (0, 0);
+        for Written { slot, word, addr, batch, size, victim } in std::mem::take(&mut self.written) {
+            let local = word.addr();
+            if !drained.arrived(batch) {
+                self.memory.far().bury(addr, image_bytes(size));
+                self.keep(slot, word, local, victim);
+                continue;
+            }
+            match slot.finish_absent(word, FarPlace::At(addr), stamp) {
+                Ok(_) => {
+                    objects += 1;
+                    bytes += image_bytes(size) as u64;
+                    self.gone(victim, size);
+                }
+                Err(_) => {
+                    self.memory.far().bury(addr, image_bytes(size));
+                    self.lost(slot, local, victim);
+                }
+            }
+        }
+        counters.written_back.fetch_add(objects, Ordering::Relaxed);
+        counters.written_back_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// The object has left the local heap.
+    fn gone(&mut self, victim: usize, size: usize) {
+        self.victims[victim].left -= 1;
+        self.evacuated += 1;
+        self.evacuated_bytes += size + HEADER_BYTES;
+    }
+
+    /// Somebody came first: a mutator rescued, moved or dropped the object.
+    fn lost(&mut self, slot: &Slot, addr: ObjectAddr, victim: usize) {
+        let now = slot.end_reading();
+        if !now.is_present_at(addr) {
+            self.victims[victim].left -= 1;
+        }
+    }
+
+    /// The object stays, because it could not be brought away.
+    fn keep(&mut self, slot: &Slot, word: Word, addr: ObjectAddr, victim: usize) {
+        if slot.unmark(word).is_err() {
+            self.lost(slot, addr, victim);
+        }
+    }
+
+    fn unmark_all(&mut self) {
+        for Marked { slot, word, addr, victim, .. } in std::mem::take(&mut self.marked) {
+            self.keep(slot, word, addr, victim);
+        }
+    }
+
+    fn close(mut self, state: &mut RoundState) -> Outcome {
+        let heap = self.memory.heap();
+        for Victim { segment, left, relocated } in self.victims {
+            if left > 0 {
+                heap.put_back(SealedSegment { kind: QueueKind::Main, ..segment });
+            } else if relocated {
+                state.limbo.push(segment.id);
+            } else {
+                self.outcome.freed_segments += 1;
+                // SAFETY: not busy since it was taken, and every object in it was found dead or has left. Nobody holds a reference: dead ones
+                // have no owner, absent ones passed a grace period after their mark and were not rescued, and none was relocated
+                // by this round. One that its writer moved has had no reader since: the writer's borrow was exclusive.
+                unsafe { heap.free(segment.id) };
+            }
+        }
+        let counters = self.memory.counters();
+        counters.evacuated.fetch_add(self.evacuated, Ordering::Relaxed);
+        counters.relocated.fetch_add(self.relocated, Ordering::Relaxed);
+        self.memory.advance_ghost_clock(self.evacuated_bytes);
+        self.outcome
+    }
+}
+
+/// Frees the sealed segments in which everything is dead, without moving anything. Returns how many.
+pub fn sweep(memory: &Memory, state: &mut RoundState) -> usize {
+    let heap = memory.heap();
+    heap.seal_all();
+    let mut freed = state.free_limbo(memory);
+    for kind in [QueueKind::Transient, QueueKind::Young, QueueKind::Main] {
+        for _ in 0..heap.sealed(kind) {
+            let Some(segment) = heap.take_sealed(kind) else { break };
+            let is_alive = |(addr, header): (ObjectAddr, ObjectHeader)| {
+                let slot = memory.slot_table().get(header.slot());
+                slot.is_some_and(|slot| matches!(slot.load().state(), State::Present(at) if at == addr))
+            };
+            // SAFETY: taken from its queue and not busy; put back or freed only below.
+            if heap.is_busy(segment.id) || unsafe { heap.objects(&segment) }.any(is_alive) {
+                heap.put_back(segment);
+            } else {
+                freed += 1;
+                // SAFETY: everything in it is dead, without owner or moved by its writer, and nothing is busy.
+                unsafe { heap.free(segment.id) };
+            }
+        }
+    }
+    freed
+}
+
+/// The error of a round that freed nothing, if that is why memory is short.
+pub fn reason(outcome: Outcome, memory: &Memory, bytes: usize) -> Result<()> {
+    match outcome {
+        Outcome { error: Some(error), .. } => Err(error),
+        Outcome { scopes_too_long: true, .. } => {
+            Err(memory.out_of_local(bytes, "a dereference scope of another thread holds back evacuation"))
+        }
+        _ => Err(memory.out_of_local(bytes, "everything local is pinned or in use")),
+    }
+}

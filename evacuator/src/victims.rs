@@ -1,0 +1,25 @@
+//! Which segments are evacuated next.
+//!
+//! S3-FIFO (Yang et al., SOSP 2023) on segments: most objects of a skewed load are used once, so new ones pass through a small
+//! **young** queue, and only those used again while there go on to the **main** queue, where a used object is given another turn. An object
+//! that comes back soon after it was evacuated goes to the main queue at once (the ghost, kept in the absent word). A scan
+//! flows through the young queue and leaves the main queue alone. **Transient** segments, filled under a non-temporal hint, go first.
+//!
+//! The queues are of segments, not objects: "used again" is one bit, since a hit that stores nothing can't count.
+#![forbid(unsafe_code)]
+
+use farptr_runtime::heap::{Heap, QueueKind, SealedSegment};
+
+/// The young queue's share of the heap: a tenth, as in the paper.
+const YOUNG_SHARE: usize = 10;
+
+/// The next victim, if there is a sealed segment at all.
+pub fn next(heap: &Heap) -> Option<SealedSegment> {
+    let young_is_full = heap.sealed(QueueKind::Young) > heap.capacity() / YOUNG_SHARE;
+    let order = if young_is_full {
+        [QueueKind::Transient, QueueKind::Young, QueueKind::Main]
+    } else {
+        [QueueKind::Transient, QueueKind::Main, QueueKind::Young]
+    };
+    order.into_iter().find_map(|kind| heap.take_sealed(kind))
+}

@@ -1,0 +1,125 @@
+//! From text to values. Each error says what was expected, with an example; the caller adds where the text was.
+
+use super::{Given, ServerAddr};
+use bytesize::ByteSize;
+use farptr_runtime::Result;
+use std::time::Duration;
+
+/// A size in bytes: `64MiB`, `1.5 GiB`, `500MB`, `1048576`.
+pub(super) fn size(text: &str) -> Result<u64, String> {
+    text.trim()
+        .parse::<ByteSize>()
+        .map(|size| size.as_u64())
+        .map_err(|_| format!("`{text}` is not a size; write it like \"64MiB\", \"1.5GiB\" or 1048576 (bytes)"))
+}
+
+/// A small whole number.
+pub(super) fn count(text: &str) -> Result<usize, String> {
+    text.trim().parse().map_err(|_| format!("`{text}` is not a whole number, like 0 or 4"))
+}
+
+/// A length of time: `500ms`, `5s`, `1m 30s`.
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text.trim())
+        .map_err(|_| format!("`{text}` is not a length of time; write it like \"500ms\" or \"5s\""))
+}
+
+/// Servers, each given on its own.
+pub(super) fn servers(given: Vec<Given<String>>) -> Result<Vec<Given<ServerAddr>>> {
+    given.into_iter().map(|one| one.try_map(|text| server(&text))).collect()
+}
+
+/// `embedded:` or `tcp:HOST:PORT`.
+pub(super) fn server(text: &str) -> Result<ServerAddr, String> {
+    const FORMS: &str = "write `tcp:HOST:PORT` or `embedded:`";
+    let text = text.trim();
+    match text.split_once(':') {
+        Some(("embedded", "")) => Ok(ServerAddr::Embedded),
+        None if text == "embedded" => Ok(ServerAddr::Embedded),
+        Some(("tcp", host_port)) => {
+            host_and_port(host_port)
+                .map_err(|problem| format!("server `{text}`: {problem}; write it like tcp:127.0.0.1:7070"))?;
+            Ok(ServerAddr::Tcp(host_port.to_owned()))
+        }
+        _ if host_and_port(text).is_ok() => Err(format!("server `{text}` names no transport; write `tcp:{text}`")),
+        Some((scheme @ ("shm" | "rdma"), _)) => {
+            Err(format!("server `{text}`: transport `{scheme}` is not in this release; {FORMS}"))
+        }
+        _ => Err(format!("`{text}` is not a server's address; {FORMS}")),
+    }
+}
+
+/// Checks the form of `HOST:PORT`; an IPv6 address stands in brackets. Whether the host exists turns out when it is connected to.
+fn host_and_port(text: &str) -> Result<(), &'static str> {
+    let (host, port) = text.rsplit_once(':').ok_or("the port is missing")?;
+    match port.parse::<u16>() {
+        Ok(0) => return Err("port 0 can't be connected to"),
+        Ok(_) => {}
+        Err(_) => return Err("the port is not a number from 1 to 65535"),
+    }
+    match host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+        Some(inner) if inner.parse::<std::net::Ipv6Addr>().is_ok() => Ok(()),
+        Some(_) => Err("what is in brackets is not an IPv6 address"),
+        None if host.contains(':') => Err("an IPv6 address must stand in brackets"),
+        None if host.is_empty() => Err("the host is missing"),
+        None if host.chars().any(|c| c.is_whitespace() || c.is_control() || c == '/') => {
+            Err("the host is not a name or an address")
+        }
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_read_as_people_write_them() {
+        assert_eq!(size("64MiB"), Ok(64 << 20));
+        assert_eq!(size(" 1.5 GiB "), Ok(3 << 29));
+        assert_eq!(size("500MB"), Ok(500_000_000));
+        assert_eq!(size("1048576"), Ok(1 << 20));
+        for wrong in ["", "lots", "-1", "64 apples", "25%", "MiB"] {
+            let problem = size(wrong).unwrap_err();
+            assert!(problem.contains(&format!("`{wrong}`")) && problem.contains("64MiB"), "{problem}");
+        }
+    }
+
+    #[test]
+    fn durations_are_read_as_people_write_them() {
+        assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
+        assert_eq!(duration("1m 30s"), Ok(Duration::from_secs(90)));
+        assert!(duration("5").is_err(), "a number without a unit could be anything");
+        assert!(duration("-5s").is_err());
+    }
+
+    #[test]
+    fn servers_have_a_transport_a_host_and_a_port() {
+        assert_eq!(server("embedded:"), Ok(ServerAddr::Embedded));
+        assert_eq!(server("embedded"), Ok(ServerAddr::Embedded));
+        for good in ["127.0.0.1:7070", "[::1]:1", "memory.example.org:65535"] {
+            assert_eq!(server(&format!("tcp:{good}")), Ok(ServerAddr::Tcp(good.into())));
+            assert_eq!(server(good).unwrap_err(), format!("server `{good}` names no transport; write `tcp:{good}`"));
+        }
+    }
+
+    #[test]
+    fn a_wrong_address_is_told_what_is_wrong_with_it() {
+        for (address, problem) in [
+            ("tcp:127.0.0.1", "the port is missing"),
+            ("tcp:127.0.0.1:0", "port 0 can't be connected to"),
+            ("tcp:127.0.0.1:70707", "the port is not a number from 1 to 65535"),
+            ("tcp:127.0.0.1:http", "the port is not a number from 1 to 65535"),
+            ("tcp::7070", "the host is missing"),
+            ("tcp:::1:7070", "an IPv6 address must stand in brackets"),
+            ("tcp:[one]:7070", "what is in brackets is not an IPv6 address"),
+            ("tcp://127.0.0.1:7070", "the host is not a name or an address"),
+            ("shm:/run/farmemd", "transport `shm` is not in this release"),
+            ("", "is not a server's address"),
+            ("embedded:please", "is not a server's address"),
+        ] {
+            let said = server(address).unwrap_err();
+            assert!(said.contains(problem) && said.contains("write"), "{address:?}: {said}");
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! One server, with the sessions that wait for work.
+#![forbid(unsafe_code)]
+
+use crate::error::{Error, Result, TransportError};
+use crate::transport::{Completion, ImmediateAccess, IoBuf, Op, Progress, Session, SlabPos, Submit, Token, Transport, Verb};
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// How long a blocking caller spins for a reply before it sleeps in the kernel. A round trip on a local network takes 5-50 us; being
+/// woken up costs as much again.
+const SPIN: Duration = Duration::from_micros(100);
+
+/// How long one sleep may be: an upper bound only, since a reply ends it.
+const PARK: Duration = Duration::from_millis(2);
+
+/// Sessions kept for later use. More may be open at a time: one for each thread that misses.
+const IDLE_SESSIONS: usize = 64;
+
+/// A server and this process's connections to it.
+pub struct Server {
+    transport: Arc<dyn Transport>,
+    idle: Mutex<Vec<Box<dyn Session>>>,
+}
+
+impl Server {
+    /// A server reached by `transport`.
+    pub fn new(transport: Arc<dyn Transport>) -> Self {
+        Server { transport, idle: Mutex::new(Vec::new()) }
+    }
+
+    /// The server's address.
+    pub fn name(&self) -> &str {
+        self.transport.describe()
+    }
+
+    /// The way to it.
+    pub fn transport(&self) -> &dyn Transport {
+        &*self.transport
+    }
+
+    /// Access without a session, where lent memory is mapped.
+    #[inline]
+    pub fn immediate(&self) -> Option<&dyn ImmediateAccess> {
+        self.transport.immediate()
+    }
+
+    /// An error of this server.
+    pub fn error(&self, cause: TransportError) -> Error {
+        Error::transport(self.name(), cause)
+    }
+
+    /// A session for the caller alone: an idle one, or a new one.
+    pub fn session(&self) -> Result<Box<dyn Session>> {
+        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        match idle {
+            Some(session) if session.failure().is_none() => Ok(session),
+            // The others have most likely failed for the same reason; opening one says whether the server is back.
+            _ => self.transport.open_session().map_err(|cause| self.error(cause)),
+        }
+    }
+
+    /// Gives a session back, if it is still good and nothing is in flight on it.
+    pub fn give_back(&self, session: Box<dyn Session>) {
+        if session.failure().is_none() && session.in_flight() == 0 {
+            let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+            if idle.len() < IDLE_SESSIONS {
+                idle.push(session);
+            }
+        }
+    }
+
+    /// One operation from start to end: the calling thread spins for the reply, then sleeps. At most the transport's timeout.
+    pub fn transfer(&self, verb: Verb, at: SlabPos, buf: IoBuf) -> Result<IoBuf> {
+        let mut session = self.session()?;
+        let op = Op { token: Token(0), verb, at, buf };
+        match session.submit(op) {
+            Submit::Accepted => {}
+            Submit::Busy(_) => return Err(self.error(TransportError::System("an idle session takes no operation".into()))),
+            Submit::Failed(_, cause) => return Err(self.error(cause)),
+        }
+        let mut done = Vec::with_capacity(1);
+        wait_for(&mut *session, &mut done);
+        self.give_back(session);
+        let Some(Completion { buf, result, .. }) = done.pop() else {
+            return Err(self.error(TransportError::Protocol("an operation ended without a completion".into())));
+        };
+        result.map(|()| buf).map_err(|cause| self.error(cause))
+    }
+}
+
+/// Polls a session until something completes: spins, then sleeps. Ends in bounded time, because every operation does.
+pub fn wait_for(session: &mut dyn Session, done: &mut Vec<Completion>) {
+    let started = Instant::now();
+    let mut now = started;
+    loop {
+        let progress = session.poll(now, done);
+        if !done.is_empty() || session.in_flight() == 0 {
+            return;
+        }
+        if progress == Progress::Idle {
+            if now - started > SPIN {
+                session.park(PARK);
+            } else {
+                std::hint::spin_loop();
+            }
+        }
+        now = Instant::now();
+    }
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server").field("name", &self.name()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,36 @@
+//! The local heap: a log of segments inside the budget.
+//!
+//! # Segments
+//! One arena of address space, divided into segments of one size (a 64th of the budget, 16 KiB to 1 MiB). A segment is *free*
+//! (committed or not), *open* (one allocation head fills it by bumping a cursor), *sealed* (in one of the queues below, waiting
+//! to become a victim) or *in limbo* (evacuated, but a reader may still hold a reference: see [`crate::word`]). Only the evacuator
+//! takes sealed segments and frees them; nothing is freed piecemeal. Large objects, over half a segment, have a mapping each.
+//!
+//! Sealed segments stand in three queues, oldest first: **transient** (fetched under a non-temporal hint), **young** (new or fetched
+//! once) and **main** (survived, or fetched again soon after they left). What each queue is for: [`QueueKind`].
+//!
+//! # Objects
+//! ```text
+//! [ header 16 | contents, aligned, at least to 16 | padding to 16 ] [ header | contents ...
+//! header: tag  = slot number 32 | size 24 | log2 of alignment 4 | flags 4
+//!         far  = far address or large id of the copy it was fetched from
+//! ```
+//! Between allocation and publication an object is *busy*: header and contents are the allocating thread's alone (a swap-in receives the far
+//! image right over both). Each segment counts its busy objects; the evacuator leaves a segment alone that has any. When the object is
+//! *settled*, the final header is in place, the slot has been published or the object given up, and the count goes down (release);
+//! from then on the header never changes. A header whose slot does not say "present, here" is dead. Gaps for alignment are
+//! filled with headers of no slot.
+//!
+//! # Who may touch what
+//! - A segment's cursor: the holder of its head's lock. Queues and free list: one lock, held for a few instructions.
+//! - Contents of a busy object: the allocating thread. Afterwards: by the protocol of the metadata word.
+
+mod header;
+mod large;
+mod log;
+mod segment;
+
+pub use header::{HEADER_BYTES, MAX_SMALL, ObjectHeader};
+pub use large::{LargeObject, LargeObjects};
+pub use log::{Heap, NoRoom, Watermarks};
+pub use segment::{Objects, QueueKind, SealedSegment, SegmentId};

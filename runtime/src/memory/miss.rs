@@ -1,0 +1,200 @@
+//! Swap-in: claim, fetch, check, publish.
+
+use super::{Memory, NewObject};
+use crate::addr::{FarAddr, LargeId, SlotId};
+use crate::error::{Error, Result, TransportError};
+use crate::far::LargeFar;
+use crate::far::image::{self, IMAGE_HEADER_BYTES};
+use crate::heap::{HEADER_BYTES, QueueKind};
+use crate::scope::{AccessHint, current_hint};
+use crate::transport::{IoBuf, Verb};
+use crate::word::{FarPlace, Freshness, Slot, State, Warmth, Word};
+use std::alloc::Layout;
+use std::ptr::NonNull;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+const _: () = assert!(HEADER_BYTES == IMAGE_HEADER_BYTES, "an image is read right into an object's place");
+
+/// Spinning for another's fetch: as long as a fetch over a local network takes.
+const SPINS_FOR_FETCH: u32 = 2000;
+
+impl Memory {
+    /// One step towards a local copy of an object whose word was `seen`, not present. The caller looks at the word again.
+    pub(super) fn bring_in(&self, slot: &Slot, seen: Word, layout: Layout) -> Result<()> {
+        match seen.state() {
+            State::Absent(place) => match slot.claim_fetch(seen) {
+                Ok(claimed) => self.swap_in(slot, claimed, place, layout),
+                Err(_) => Ok(()),
+            },
+            State::Fetching(_) => self.join_fetch(slot),
+            State::Present(_) => Ok(()),
+            State::Vacant => unreachable!("a pointer's slot is in use as long as the pointer lives"),
+        }
+    }
+
+    /// The queue for an object that comes in now.
+    pub(crate) fn admission(&self, word: Word) -> QueueKind {
+        match current_hint() {
+            AccessHint::NonTemporal => QueueKind::Transient,
+            AccessHint::Normal if self.is_ghost(word.stamp()) => QueueKind::Main,
+            AccessHint::Normal => QueueKind::Young,
+        }
+    }
+
+    /// Fetches a claimed object and publishes it. On an error the claim is given back.
+    fn swap_in(&self, slot: &Slot, claimed: Word, place: FarPlace, layout: Layout) -> Result<()> {
+        let fetched = self.fetch(slot, claimed, place, layout);
+        match fetched {
+            Ok(object) => {
+                self.publish_fetched(slot, claimed, object, layout);
+                Ok(())
+            }
+            Err(error) => {
+                let given_back = slot.abandon_fetch(claimed);
+                debug_assert!(given_back.is_ok(), "a claimed word is changed by its claimer only");
+                Err(error)
+            }
+        }
+    }
+
+    /// Makes a fetched object visible. The claim is the caller's.
+    pub(crate) fn publish_fetched(&self, slot: &Slot, claimed: Word, object: NewObject<'_>, layout: Layout) {
+        // Cold: the use that fetched it does not count, or every object of a scan would seem to be in use.
+        let published =
+            object.settle(|addr| slot.publish(claimed, Word::present(addr, Freshness::Clean, Warmth::Cold)).map(drop));
+        debug_assert!(published.is_ok(), "a claimed word is changed by its claimer only");
+        self.counters.misses.fetch_add(1, Ordering::Relaxed);
+        self.counters.swapped_in_bytes.fetch_add(layout.size() as u64, Ordering::Relaxed);
+    }
+
+    fn fetch(&self, slot: &Slot, claimed: Word, place: FarPlace, layout: Layout) -> Result<NewObject<'_>> {
+        let id = self.slots.id_of(slot);
+        let raw = match place {
+            FarPlace::At(addr) => addr.to_bits(),
+            FarPlace::Large(large) => large.0,
+        };
+        let mut object = self.new_object(id, layout, self.admission(claimed), raw)?;
+        match (place, object.image_mut()) {
+            (FarPlace::At(addr), Some(image)) => self.fetch_image(addr, id, image)?,
+            (FarPlace::Large(large), None) => {
+                let contents = object.large_contents_mut().expect("an object without an image is large");
+                self.fetch_large(large, contents)?;
+            }
+            _ => unreachable!("an object of one layout is small or large for as long as it lives"),
+        }
+        Ok(object)
+    }
+
+    /// Reads and checks the image at `addr`, header and contents without padding.
+    ///
+    /// # Errors
+    /// Of the transport; `Corrupt` if the bytes are not those that were written.
+    pub fn fetch_image(&self, addr: FarAddr, slot: SlotId, image: &mut [u8]) -> Result<()> {
+        let (server, at, incarnation) = self.far.locate(addr)?;
+        let server = &self.far.servers()[server];
+        match server.immediate() {
+            Some(lent) => lent.read_at(at, image).map_err(|cause| server.error(cause))?,
+            None => {
+                // SAFETY: the slice is borrowed exclusively until this function returns, and the loan ends before: `transfer` hands the
+                // buffer back or drops it, and a session does not touch a buffer after its operation has completed.
+                let loan = unsafe { IoBuf::loan(NonNull::from(&mut image[0]), image.len()) };
+                drop(server.transfer(Verb::Read, at, loan)?);
+            }
+        }
+        image::verify(slot, incarnation, addr, image).map_err(|detail| self.corrupt(addr, detail))
+    }
+
+    /// The error for an image that is not what was written.
+    #[cold]
+    pub fn corrupt(&self, addr: FarAddr, detail: &'static str) -> Error {
+        let server = self
+            .far
+            .locate(addr)
+            .map_or_else(|_| "unknown server".into(), |(server, ..)| self.far.servers()[server].name().into());
+        Error::Corrupt { server, segment: addr.segment().0, offset: addr.offset() as u32, detail }
+    }
+
+    /// Reads the pieces of a large object. They do not move meanwhile, or if one does, the cleaner has left a valid image behind: its
+    /// segment is not used again before the piece's slot says where it went, and a piece that fails its check is looked up again.
+    #[cold]
+    fn fetch_large(&self, large: LargeId, contents: &mut [u8]) -> Result<()> {
+        let lost = Error::Corrupt {
+            server: self.far.server_names(),
+            segment: 0,
+            offset: 0,
+            detail: "no table entry for the large object",
+        };
+        let far = self.large_fars.get(large).ok_or(lost)?;
+        if far.size != contents.len() {
+            return Err(Error::Corrupt {
+                server: self.far.server_names(),
+                segment: 0,
+                offset: 0,
+                detail: "the large object has another size",
+            });
+        }
+        let mut image = Vec::new();
+        for (piece, (offset, len)) in far.pieces.iter().zip(LargeFar::cuts(far.size)) {
+            image.resize(IMAGE_HEADER_BYTES + len, 0);
+            self.fetch_piece(*piece, &mut image)?;
+            contents[offset..offset + len].copy_from_slice(&image[IMAGE_HEADER_BYTES..]);
+        }
+        Ok(())
+    }
+
+    fn fetch_piece(&self, piece: SlotId, image: &mut [u8]) -> Result<()> {
+        loop {
+            let word = self.slots.slot(piece).load();
+            let State::Absent(FarPlace::At(addr)) = word.state() else {
+                return Err(Error::Corrupt {
+                    server: self.far.server_names(),
+                    segment: 0,
+                    offset: 0,
+                    detail: "a piece of the large object has no place",
+                });
+            };
+            match self.fetch_image(addr, piece, image) {
+                // The cleaner moved the piece between the look and the read.
+                Err(_) if self.slots.slot(piece).load() != word => {}
+                result => return result,
+            }
+        }
+    }
+
+    /// Waits until the fetch that another thread or task has claimed is over, well or not, helping it on.
+    ///
+    /// # Errors
+    /// `Timeout` if it is not over after twice the time any operation may take.
+    fn join_fetch(&self, slot: &Slot) -> Result<()> {
+        let mut turns = 0u32;
+        let started = Instant::now();
+        while matches!(slot.load().state(), State::Fetching(_)) {
+            turns = turns.saturating_add(1);
+            if turns < SPINS_FOR_FETCH {
+                crate::sync::spin_loop();
+                if turns.is_multiple_of(64) {
+                    self.help_fetches();
+                }
+                continue;
+            }
+            self.help_fetches();
+            let waited = started.elapsed();
+            if waited > self.timeout * 2 {
+                let cause = TransportError::Timeout { what: "a fetch begun elsewhere in this process", after: waited };
+                return Err(Error::transport(self.far.server_names(), cause));
+            }
+            if waited > Duration::from_millis(1) {
+                std::thread::sleep(Duration::from_micros(50));
+            } else {
+                crate::sync::yield_now();
+            }
+        }
+        Ok(())
+    }
+
+    /// Drives fetches that tasks have begun: their executors may be busy, or gone.
+    pub(crate) fn help_fetches(&self) {
+        crate::sync::spin_loop();
+    }
+}

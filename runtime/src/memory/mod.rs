@@ -1,0 +1,235 @@
+//! One far memory: the local heap, the slots, the far space, and what mutators do with them.
+//!
+//! - `object.rs`: making objects and giving them up. `room.rs`: what happens when local memory is short.
+//! - `access.rs`: the slow path of a deref, by the protocol of [`crate::word`]. `miss.rs`: swap-in.
+//! - `pin.rs`: pins. `stats.rs`: counters.
+//!
+//! A [`Memory`] lives in an `Arc`. Every slot in use holds one strong count of it, so that a smart pointer, which knows
+//! its slot only, can rely on the memory behind it ([`Memory::of`]). The evacuator, which a memory has one of, is reached
+//! through [`Relief`].
+
+mod access;
+mod miss;
+mod object;
+mod pin;
+mod room;
+mod stats;
+
+pub use access::Intent;
+pub use object::NewObject;
+pub use room::Relief;
+pub use stats::{Counters, Stats};
+
+use crate::addr::SlotId;
+use crate::budget::Budget;
+use crate::error::{Error, Result};
+use crate::far::{FarSpace, LargeFars, Server};
+use crate::heap::{Heap, LargeObjects};
+use crate::scope;
+use crate::slot::{SlotTable, owner_of};
+use crate::word::{Slot, Stamp};
+use std::alloc::Layout;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+/// Steps of the ghost clock in one turnover of the heap.
+const STEPS_PER_TURNOVER: u64 = 32;
+
+/// An object that comes back within this many steps after it left was evicted too early, and is admitted to the main queue:
+/// S3-FIFO's ghost queue, which holds as many objects as the main queue (Yang et al., SOSP 2023).
+const GHOST_STEPS: u16 = 29;
+
+/// Least local budget in bytes.
+pub const MIN_LOCAL_BUDGET: usize = 1 << 20;
+
+/// How a memory is set up.
+#[derive(Debug, Clone, Copy)]
+pub struct MemoryConfig {
+    /// The local budget in bytes.
+    pub local_budget: usize,
+    /// Allocation shards: about one for each thread that allocates at a time.
+    pub shards: usize,
+    /// Longest time an operation waits for a server or for memory.
+    pub timeout: Duration,
+}
+
+/// One far memory.
+#[derive(Debug)]
+pub struct Memory {
+    pub(crate) budget: Budget,
+    pub(crate) heap: Heap,
+    pub(crate) large: LargeObjects,
+    pub(crate) slots: SlotTable,
+    pub(crate) far: FarSpace,
+    pub(crate) large_fars: LargeFars,
+    pub(crate) pins: pin::Overflow,
+    pub(crate) counters: Counters,
+    pub(crate) timeout: Duration,
+    relief: OnceLock<Arc<dyn Relief>>,
+    /// Bytes evacuated so far: the clock of the ghost memory.
+    evacuated: AtomicU64,
+    ghost_step: u64,
+}
+
+impl Memory {
+    /// Sets a far memory up over `servers`. Borrows nothing yet.
+    pub fn new(config: MemoryConfig, servers: Vec<Server>) -> Result<Arc<Self>> {
+        let MemoryConfig { local_budget, shards, timeout } = config;
+        if local_budget < MIN_LOCAL_BUDGET {
+            return Err(Error::Config(format!(
+                "local budget of {local_budget} bytes is too small; give at least {MIN_LOCAL_BUDGET} bytes (1 MiB)"
+            )));
+        }
+        let segment = Heap::segment_bytes_for(local_budget);
+        // Two segments to relocate into, and a few pages of slots for pieces of large objects.
+        let reserve = 2;
+        let budget = Budget::new(local_budget, reserve * segment);
+        let heap = Heap::new(local_budget, shards.max(1), reserve)
+            .map_err(|e| Error::Config(format!("can't reserve {local_budget} bytes of address space for the local heap: {e}")))?;
+        let ghost_step = (local_budget as u64 / STEPS_PER_TURNOVER).max(1);
+        let memory = Arc::new(Memory {
+            budget,
+            heap,
+            large: LargeObjects::default(),
+            slots: SlotTable::new(),
+            far: FarSpace::new(servers),
+            large_fars: LargeFars::default(),
+            pins: pin::Overflow::default(),
+            counters: Counters::default(),
+            timeout,
+            relief: OnceLock::new(),
+            evacuated: AtomicU64::new(0),
+            ghost_step,
+        });
+        memory.slots.set_owner(Arc::as_ptr(&memory).cast());
+        Ok(memory)
+    }
+
+    /// Says who makes room. Once, before the memory is used.
+    pub fn set_relief(&self, relief: Arc<dyn Relief>) {
+        let set = self.relief.set(relief);
+        debug_assert!(set.is_ok(), "a memory has one evacuator");
+    }
+
+    /// The memory that `slot` belongs to.
+    ///
+    /// # Safety
+    /// `slot` was returned by [`Memory::alloc_slot`] or [`NewObject::publish`] and has not been freed; the reference is not used after
+    /// it has been.
+    #[inline]
+    pub unsafe fn of<'a>(slot: NonNull<Slot>) -> &'a Memory {
+        // SAFETY: the slot is in use, so its table exists; the owner was set in `new` to the address inside the `Arc`, and a slot in
+        // use holds a strong count.
+        unsafe { &*owner_of(slot).cast::<Memory>() }
+    }
+
+    /// Takes a slot for one object. It holds a strong count of the memory until [`Memory::free_slot`].
+    pub fn alloc_slot(self: &Arc<Self>) -> Result<NonNull<Slot>> {
+        let id = self.alloc_slots(crate::slot::UnitClass::One)?;
+        Ok(NonNull::from(self.slots.slot(id)))
+    }
+
+    /// Takes a row of slots for a container, which owns the memory as well.
+    pub fn alloc_slots(self: &Arc<Self>, class: crate::slot::UnitClass) -> Result<SlotId> {
+        let id = self.room_for_slots(class)?;
+        std::mem::forget(Arc::clone(self));
+        Ok(id)
+    }
+
+    /// Gives a slot back whose object has been released.
+    ///
+    /// # Safety
+    /// `slot` came from [`Memory::alloc_slot`] of a memory that nobody else will free it to; it is vacant, and nobody uses it again.
+    pub unsafe fn free_slot(slot: NonNull<Slot>) {
+        // SAFETY: as the caller says, the slot is in use until here.
+        let memory = unsafe { Memory::of(slot) };
+        // SAFETY: the slot lies in the memory's table, which lives at least until the count is given up below.
+        let id = memory.slots.id_of(unsafe { slot.as_ref() });
+        // SAFETY: passed on.
+        unsafe { memory.free_slots(id, crate::slot::UnitClass::One) };
+    }
+
+    /// Gives a row of vacant slots back.
+    ///
+    /// # Safety
+    /// `id` came from [`Memory::alloc_slots`] with the same class; all its slots are vacant or were never used, and nobody uses them
+    /// again. The strong count that the row held is given up: `self` may be gone afterwards unless the caller holds another.
+    pub unsafe fn free_slots(&self, id: SlotId, class: crate::slot::UnitClass) {
+        self.slots.free(id, class, &self.budget);
+        // SAFETY: `alloc_slots` forgot one strong count for this row, and the caller promises that it is given up once.
+        unsafe { Arc::decrement_strong_count(std::ptr::from_ref(self)) };
+    }
+
+    /// The slot of number `id`, which `alloc_slots` returned (plus an index in the row).
+    #[inline]
+    pub fn slot(&self, id: SlotId) -> &Slot {
+        self.slots.slot(id)
+    }
+
+    /// Whether an object of `layout` is a large one.
+    #[inline]
+    pub fn is_large(&self, layout: Layout) -> bool {
+        self.heap.is_large(layout)
+    }
+
+    /// The local budget.
+    pub fn budget(&self) -> &Budget {
+        &self.budget
+    }
+
+    /// The local log.
+    pub fn heap(&self) -> &Heap {
+        &self.heap
+    }
+
+    /// The large objects.
+    pub fn large_objects(&self) -> &LargeObjects {
+        &self.large
+    }
+
+    /// The slots.
+    pub fn slot_table(&self) -> &SlotTable {
+        &self.slots
+    }
+
+    /// The far space.
+    pub fn far(&self) -> &FarSpace {
+        &self.far
+    }
+
+    /// The far copies of large objects.
+    pub fn large_fars(&self) -> &LargeFars {
+        &self.large_fars
+    }
+
+    /// What has been counted.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// Longest time an operation waits.
+    pub fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
+    fn shard(&self) -> usize {
+        self.heap.shard_for(scope::thread_number())
+    }
+
+    /// The time on the ghost clock.
+    pub fn ghost_now(&self) -> Stamp {
+        Stamp((self.evacuated.load(Ordering::Relaxed) / self.ghost_step) as u16)
+    }
+
+    /// The evacuator has sent `bytes` away.
+    pub fn advance_ghost_clock(&self, bytes: usize) {
+        self.evacuated.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// Whether an object that left at `then` was evicted too early.
+    fn is_ghost(&self, then: Stamp) -> bool {
+        self.ghost_now().0.wrapping_sub(then.0) <= GHOST_STEPS
+    }
+}

@@ -1,0 +1,269 @@
+//! Making objects and giving them up.
+
+use super::Memory;
+use crate::addr::{FarAddr, LargeId, ObjectAddr, SlotId};
+use crate::budget::Party;
+use crate::error::{Error, Result};
+use crate::far::image::image_bytes;
+use crate::heap::{HEADER_BYTES, LargeObject, ObjectHeader, QueueKind};
+use crate::scope::Scope;
+use crate::slot::UnitClass;
+use crate::word::{FarPlace, Freshness, Slot, State, Warmth, Word};
+use std::alloc::Layout;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// Room for an object, local and busy: to be filled, then published. Given up if dropped before.
+#[derive(Debug)]
+pub struct NewObject<'m> {
+    memory: &'m Memory,
+    addr: ObjectAddr,
+    header: ObjectHeader,
+    room: Room,
+}
+
+#[derive(Debug)]
+enum Room {
+    /// In the log, `size` bytes of contents.
+    Small,
+    /// A mapping of its own, not in the table yet.
+    Large(LargeObject),
+    /// Settled: nothing left to do.
+    Settled,
+}
+
+impl<'m> NewObject<'m> {
+    /// Where the contents go: exclusive until published, aligned and large enough for the layout asked for, initialised (to anything).
+    pub fn addr(&self) -> ObjectAddr {
+        self.addr
+    }
+
+    /// Header and contents of a small object as bytes, to receive a far image. `None` for a large one.
+    pub(crate) fn image_mut(&mut self) -> Option<&mut [u8]> {
+        let Room::Small = self.room else { return None };
+        let start = (self.addr.get() - HEADER_BYTES) as *mut u8;
+        // SAFETY: header and contents of a busy object are its allocator's alone, and mapped memory is initialised; `&mut self` makes
+        // this the only such slice. The header is written anew before the object is settled.
+        Some(unsafe { std::slice::from_raw_parts_mut(start, HEADER_BYTES + self.header.size()) })
+    }
+
+    /// The contents of a large object as bytes. `None` for a small one.
+    pub(crate) fn large_contents_mut(&mut self) -> Option<&mut [u8]> {
+        let Room::Large(large) = &self.room else { return None };
+        // SAFETY: the mapping is known to nobody else yet, and as long as its layout; `&mut self` as above.
+        Some(unsafe { std::slice::from_raw_parts_mut(self.addr.get() as *mut u8, large.layout().size()) })
+    }
+
+    /// Writes the final header, lets `store` publish the slot, and lets the evacuator have the object. If `store` refuses, the object is
+    /// given up.
+    pub(crate) fn settle<R, E>(mut self, store: impl FnOnce(ObjectAddr) -> Result<R, E>) -> Result<R, E> {
+        match std::mem::replace(&mut self.room, Room::Settled) {
+            Room::Small => {
+                // SAFETY: busy, so the header is ours.
+                unsafe { self.header.write(self.addr) };
+                let stored = store(self.addr);
+                // A refused object is dead from here on: its slot does not say that it is here.
+                self.memory.heap.settle(self.addr);
+                stored
+            }
+            Room::Large(large) => {
+                // In the table before the slot says so, for the evacuator and for `free_large`.
+                self.memory.large.insert(large);
+                let stored = store(self.addr);
+                if stored.is_err() {
+                    self.memory.free_large(self.addr);
+                }
+                stored
+            }
+            Room::Settled => unreachable!("settling consumes the object"),
+        }
+    }
+
+    /// Publishes a new object in its slot, which is vacant and the caller's: present, dirty.
+    pub fn publish(self, slot: &Slot) {
+        let published = self.settle(|addr| {
+            slot.init(Word::present(addr, Freshness::Dirty, Warmth::Cold));
+            Ok::<_, std::convert::Infallible>(())
+        });
+        match published {
+            Ok(()) => {}
+        }
+    }
+
+    /// Takes the value apart, to be kept where `'m` can't be named. Must be put together again.
+    pub(crate) fn into_parts(mut self) -> Parts {
+        let room = std::mem::replace(&mut self.room, Room::Settled);
+        Parts { addr: self.addr, header: self.header, room }
+    }
+
+    /// Puts together what `into_parts` took apart, of the same memory.
+    pub(crate) fn from_parts(memory: &'m Memory, parts: Parts) -> Self {
+        NewObject { memory, addr: parts.addr, header: parts.header, room: parts.room }
+    }
+}
+
+/// A [`NewObject`] without its memory.
+#[derive(Debug)]
+pub(crate) struct Parts {
+    addr: ObjectAddr,
+    header: ObjectHeader,
+    room: Room,
+}
+
+impl Drop for NewObject<'_> {
+    fn drop(&mut self) {
+        match std::mem::replace(&mut self.room, Room::Settled) {
+            Room::Small => {
+                let bytes = HEADER_BYTES + self.header.size();
+                // SAFETY: busy, so the header is ours.
+                unsafe { ObjectHeader::filler(bytes).write(self.addr) };
+                self.memory.heap.settle(self.addr);
+            }
+            // Never published: nobody else knows of the mapping.
+            Room::Large(large) => self.memory.free_large_object(large),
+            Room::Settled => {}
+        }
+    }
+}
+
+impl Memory {
+    /// Local room for an object of `layout` that `slot` will own. `far` is the raw place it is fetched from, or 0. Waits for evacuation if need
+    /// be and allowed.
+    pub fn new_object(&self, slot: SlotId, layout: Layout, kind: QueueKind, far: u64) -> Result<NewObject<'_>> {
+        if layout.align() > crate::arena::PAGE {
+            return Err(Error::CapacityOverflow {
+                what: "an object's alignment",
+                asked: layout.align() as u64,
+                limit: crate::arena::PAGE as u64,
+            });
+        }
+        if self.is_large(layout) {
+            return self.new_large(slot, layout, far);
+        }
+        let shard = self.shard();
+        let bytes = self.heap.segment_bytes();
+        let addr = self.with_room(bytes, || self.heap.alloc(shard, kind, layout, &self.budget, Party::Mutator).ok())?;
+        self.kick_if_low();
+        Ok(NewObject { memory: self, addr, header: ObjectHeader::new(slot, layout, far), room: Room::Small })
+    }
+
+    #[cold]
+    fn new_large(&self, slot: SlotId, layout: Layout, far: u64) -> Result<NewObject<'_>> {
+        let footprint = LargeObject::footprint(layout);
+        self.with_room(footprint, || self.try_charge(Party::Mutator, footprint).then_some(()))?;
+        match LargeObject::map(layout, slot, far) {
+            Ok(large) => {
+                self.kick_if_low();
+                Ok(NewObject { memory: self, addr: large.addr(), header: large.header(), room: Room::Large(large) })
+            }
+            Err(error) => {
+                self.budget.release(footprint);
+                Err(Error::Config(format!("the system gives no {footprint} bytes for a large object: {error}")))
+            }
+        }
+    }
+
+    /// Takes a large object out of the table and frees it, as soon as the evacuator is done with it. Nothing for other addresses.
+    pub fn free_large(&self, addr: ObjectAddr) {
+        if let Some(large) = self.large.remove(addr) {
+            self.let_go_of_large(large);
+        }
+    }
+
+    /// Gives up one holder's claim on a large object's memory; the last frees it.
+    pub fn let_go_of_large(&self, large: Arc<LargeObject>) {
+        if let Some(large) = Arc::into_inner(large) {
+            self.free_large_object(large);
+        }
+    }
+
+    fn free_large_object(&self, large: LargeObject) {
+        let footprint = LargeObject::footprint(large.layout());
+        drop(large);
+        self.budget.release(footprint);
+    }
+
+    /// The far copy that a header or an absent word names is dead.
+    pub fn bury_far(&self, place: FarPlace, size: usize) {
+        match place {
+            FarPlace::At(addr) => self.far.bury(addr, image_bytes(size)),
+            FarPlace::Large(id) => self.bury_large_far(id),
+        }
+    }
+
+    #[cold]
+    fn bury_large_far(&self, id: LargeId) {
+        let Some(far) = self.large_fars.remove(id) else { return };
+        for (piece, (_, len)) in far.pieces.iter().zip(crate::far::LargeFar::cuts(far.size)) {
+            // The swap decides between this and the cleaner, which may be moving the piece.
+            if let State::Absent(FarPlace::At(addr)) = self.slots.slot(*piece).vacate().state() {
+                self.far.bury(addr, image_bytes(len));
+            }
+            self.slots.free(*piece, UnitClass::One, &self.budget);
+        }
+    }
+
+    /// The far copy that the header of a clean object names.
+    pub fn far_place_of(&self, raw: u64, layout: Layout) -> FarPlace {
+        if self.is_large(layout) { FarPlace::Large(LargeId(raw)) } else { FarPlace::At(FarAddr::from_bits(raw)) }
+    }
+
+    /// The owner gives an object up whose contents have been dropped or moved out. The slot is vacant afterwards, and may be freed.
+    ///
+    /// # Safety
+    /// `slot` holds an object of `layout`, no reference to which is left or will be made.
+    pub unsafe fn release_object(&self, slot: &Slot, layout: Layout) {
+        // Holds the object's segment while its header is read: see `crate::word`, "Drop".
+        let _scope = Scope::enter();
+        loop {
+            let word = slot.load();
+            match word.state() {
+                State::Present(_) if word.is_evacuating() => {
+                    let _ = slot.rescue_cold(word);
+                }
+                State::Present(addr) => {
+                    // SAFETY: present and unmarked (or rescued) inside this scope: it stays where it is until the scope ends or the
+                    // owner, who is here, moves it.
+                    let far = word.is_clean().then(|| unsafe { ObjectHeader::read(addr) }.far());
+                    if slot.vacate_from(word).is_ok() {
+                        if let Some(far) = far {
+                            self.bury_far(self.far_place_of(far, layout), layout.size());
+                        }
+                        if self.is_large(layout) {
+                            self.free_large(addr);
+                        }
+                        return;
+                    }
+                }
+                State::Absent(place) => {
+                    if slot.vacate_from(word).is_ok() {
+                        self.bury_far(place, layout.size());
+                        return;
+                    }
+                }
+                // The fetch of a future that was dropped; it ends by itself, at the latest by its timeout.
+                State::Fetching(_) => self.help_fetches(),
+                State::Vacant => {
+                    debug_assert!(false, "the owner releases its object once");
+                    return;
+                }
+            }
+        }
+    }
+
+    /// The header of a small object. `None` for a large one.
+    ///
+    /// # Safety
+    /// A slot said "present at `addr`" after the caller had taken the evacuator's lock, which it still holds: only its holder frees segments, so
+    /// the header is still there, whatever has become of the object.
+    pub unsafe fn header_of_present(&self, addr: ObjectAddr) -> Option<ObjectHeader> {
+        // SAFETY: by contract mapped and not reused; it was settled before the slot was published, and the slot's load synchronised
+        // with that. Settled headers do not change.
+        self.heap.contains(addr).then(|| unsafe { ObjectHeader::read(addr) })
+    }
+
+    /// Counts an object whose `Drop` can't run.
+    pub fn count_lost_drop(&self) {
+        self.counters.lost_drops.fetch_add(1, Ordering::Relaxed);
+    }
+}

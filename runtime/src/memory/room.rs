@@ -1,0 +1,143 @@
+//! Making room when local memory is short.
+#![forbid(unsafe_code)]
+
+use super::Memory;
+use crate::addr::SlotId;
+use crate::budget::Party;
+use crate::error::{Error, Result};
+use crate::scope;
+use crate::slot::{NoSlot, UnitClass};
+use std::time::{Duration, Instant};
+
+/// The evacuator, as the program sees it.
+pub trait Relief: Send + Sync + std::fmt::Debug {
+    /// Free memory is below the low watermark: begin soon. Never blocks.
+    fn kick(&self);
+
+    /// The caller, outside any scope, can't go on without about `bytes`: returns when something has been freed, or with the reason why
+    /// nothing can be. At most until `deadline`.
+    fn relieve(&self, memory: &Memory, bytes: usize, deadline: Instant) -> Result<()>;
+}
+
+/// How long a thread inside a scope tries again before it gets `ScopeExhausted`: a round that does not wait for this scope is
+/// over by then; one that does would wait for ever.
+const PATIENCE_IN_SCOPE: Duration = Duration::from_millis(2);
+
+impl Memory {
+    /// Tries until `attempt` succeeds, or local memory can't be had.
+    pub(crate) fn with_room<R>(&self, bytes: usize, mut attempt: impl FnMut() -> Option<R>) -> Result<R> {
+        match attempt() {
+            Some(result) => Ok(result),
+            None => self.make_room(bytes, &mut attempt),
+        }
+    }
+
+    #[cold]
+    fn make_room<R>(&self, bytes: usize, attempt: &mut dyn FnMut() -> Option<R>) -> Result<R> {
+        if bytes > self.budget.limit_for(Party::Mutator) {
+            return Err(self.out_of_local(bytes, "more than the budget holds"));
+        }
+        if scope::in_scope() {
+            return self.make_room_in_scope(bytes, attempt);
+        }
+        let deadline = Instant::now() + self.timeout;
+        loop {
+            self.relief()?.relieve(self, bytes, deadline)?;
+            if let Some(result) = attempt() {
+                return Ok(result);
+            }
+            if Instant::now() >= deadline {
+                return Err(self.out_of_local(bytes, "nothing more could be evacuated in time"));
+            }
+        }
+    }
+
+    fn make_room_in_scope<R>(&self, bytes: usize, attempt: &mut dyn FnMut() -> Option<R>) -> Result<R> {
+        self.relief()?.kick();
+        let deadline = Instant::now() + PATIENCE_IN_SCOPE;
+        loop {
+            if let Some(result) = attempt() {
+                return Ok(result);
+            }
+            if Instant::now() >= deadline {
+                return Err(Error::ScopeExhausted { needed: bytes, budget: self.budget.limit() });
+            }
+            std::thread::yield_now();
+        }
+    }
+
+    fn relief(&self) -> Result<&dyn Relief> {
+        self.relief.get().map(|relief| &**relief).ok_or_else(|| self.out_of_local(0, "no evacuator runs"))
+    }
+
+    /// The error for a lack of local memory.
+    pub fn out_of_local(&self, needed: usize, why: &'static str) -> Error {
+        Error::OutOfLocalMemory { needed, used: self.budget.used(), budget: self.budget.limit(), why }
+    }
+
+    /// Tells the evacuator if the heap has fallen below its low watermark.
+    #[inline]
+    pub(crate) fn kick_if_low(&self) {
+        if self.heap.is_low()
+            && let Some(relief) = self.relief.get()
+        {
+            relief.kick();
+        }
+    }
+
+    /// Charges `bytes` of a container's own table to the budget. Free segments give way.
+    pub fn charge_table(&self, bytes: usize) -> Result<()> {
+        self.with_room(bytes, || self.try_charge(Party::Mutator, bytes).then_some(()))
+    }
+
+    /// Gives back what `charge_table` took.
+    pub fn release_table(&self, bytes: usize) {
+        self.budget.release(bytes);
+    }
+
+    /// Charges the budget, at the expense of free segments.
+    pub(crate) fn try_charge(&self, party: Party, bytes: usize) -> bool {
+        if self.budget.try_charge(party, bytes) {
+            return true;
+        }
+        let missing = bytes.saturating_sub(self.budget.free_for(party));
+        self.heap.give_back(missing, &self.budget);
+        self.budget.try_charge(party, bytes)
+    }
+
+    pub(crate) fn room_for_slots(&self, class: UnitClass) -> Result<SlotId> {
+        let mut failure = None;
+        let id = self.with_room(crate::arena::PAGE, || match self.try_slots(class, Party::Mutator) {
+            Ok(id) => Some(Ok(id)),
+            Err(NoSlot::Budget) => None,
+            Err(error) => {
+                failure = Some(error);
+                Some(Err(()))
+            }
+        })?;
+        id.map_err(|()| match failure {
+            Some(NoSlot::System(error)) => Error::Config(format!("can't reserve address space for slots: {error}")),
+            _ => Error::CapacityOverflow { what: "the slot table", asked: 1 << 32, limit: (1 << 32) - 1 },
+        })
+    }
+
+    /// A slot for a piece of a large object's far copy, out of the evacuator's headroom. It holds no count of the memory; it goes back to the slot
+    /// table when the piece is dead.
+    ///
+    /// # Errors
+    /// If the headroom is used up as well.
+    pub fn evacuator_slot(&self) -> Result<SlotId> {
+        self.try_slots(UnitClass::One, Party::Evacuator)
+            .map_err(|_| self.out_of_local(crate::arena::PAGE, "no room for the slots of a large object's pieces"))
+    }
+
+    /// Takes slots if the budget has room, or free segments can make it.
+    pub(crate) fn try_slots(&self, class: UnitClass, party: Party) -> Result<SlotId, NoSlot> {
+        match self.slots.alloc(class, &self.budget, party) {
+            Err(NoSlot::Budget) if self.heap.give_back(crate::arena::PAGE, &self.budget) > 0 => {
+                self.slots.alloc(class, &self.budget, party)
+            }
+            other => other,
+        }
+    }
+}

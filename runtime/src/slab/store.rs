@@ -1,0 +1,387 @@
+//! A lender's pool of slabs: who has borrowed which, and access for those who have.
+#![forbid(unsafe_code)]
+
+use super::memory::{STRIPE_BYTES, SlabMemory};
+use crate::error::TransportError;
+use crate::transport::{SlabId, SlabPos};
+use bytesize::ByteSize;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+/// A borrower, as its lender knows it. Never used twice by one store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct BorrowerId(u64);
+
+/// Owner of a slab that nobody has borrowed; `BorrowerId`s start at 1.
+const NOBODY: u64 = 0;
+
+/// How long `lend` waits for a slab that another thread is zeroing. Zeroing takes milliseconds.
+const SCRUB_WAIT: Duration = Duration::from_secs(5);
+
+/// When the memory of slabs is taken from the system.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Supply {
+    /// All of it when the store is made, for good.
+    Upfront,
+    /// A slab's when it is borrowed, until it is returned.
+    OnDemand,
+}
+
+/// What a store lends.
+#[derive(Debug, Clone, Copy)]
+pub struct SlabStoreConfig {
+    /// Bytes to lend at most; rounded down to whole slabs.
+    pub capacity: u64,
+    /// Bytes of a slab: a multiple of [`STRIPE_BYTES`].
+    pub slab_bytes: u32,
+    /// When the memory is taken.
+    pub supply: Supply,
+}
+
+/// Why the store turned a request down.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SlabError {
+    /// All slabs are lent.
+    #[error("all {capacity} bytes are lent")]
+    Full {
+        /// Bytes the store lends at most.
+        capacity: u64,
+    },
+    /// The caller has not borrowed this slab.
+    #[error("slab {} is not the borrower's", .slab.0)]
+    NotYours {
+        /// The slab named.
+        slab: SlabId,
+    },
+    /// The range does not lie in a slab.
+    #[error("range {offset}+{len} ends past a slab's {slab_bytes} bytes")]
+    Range {
+        /// Its first byte.
+        offset: u32,
+        /// Its length in bytes.
+        len: usize,
+        /// Size of a slab in bytes.
+        slab_bytes: u32,
+    },
+    /// The settings make no store.
+    #[error("{0}")]
+    Config(String),
+    /// The system has no memory for a slab.
+    #[error("the system gives no memory for a slab of {slab_bytes} bytes: {reason}; lend less or free memory on this machine")]
+    NoMemory {
+        /// Size of a slab in bytes.
+        slab_bytes: u32,
+        /// In the system's words.
+        reason: String,
+    },
+}
+
+impl From<SlabError> for TransportError {
+    fn from(error: SlabError) -> Self {
+        match error {
+            SlabError::Full { capacity } => TransportError::Full { capacity },
+            SlabError::NoMemory { .. } => TransportError::System(error.to_string()),
+            _ => TransportError::Refused(error.to_string()),
+        }
+    }
+}
+
+/// A lender's slabs. Shared by all threads.
+pub struct SlabStore {
+    slabs: Box<[Slab]>,
+    slab_bytes: u32,
+    supply: Supply,
+    ledger: Mutex<Ledger>,
+    scrubbed: Condvar,
+    dirtied: Condvar,
+    next_borrower: AtomicU64,
+    resident: AtomicUsize,
+}
+
+struct Slab {
+    /// [`NOBODY`] or a `BorrowerId`. Written under the ledger's lock; read under a stripe's lock (see the module's page).
+    owner: AtomicU64,
+    memory: OnceLock<SlabMemory>,
+}
+
+/// Which slabs are in which state; those in neither list are lent or being zeroed.
+struct Ledger {
+    clean: Vec<SlabId>,
+    dirty: Vec<SlabId>,
+    scrubbing: usize,
+    lent: usize,
+}
+
+impl SlabStore {
+    /// Makes a store. With [`Supply::Upfront`] this takes all memory, at about 10 GB/s with huge pages and 3 GB/s without.
+    pub fn new(config: SlabStoreConfig) -> Result<Self, SlabError> {
+        let SlabStoreConfig { capacity, slab_bytes, supply } = config;
+        let size = |bytes: u64| ByteSize(bytes).display().iec();
+        if slab_bytes == 0 || !(slab_bytes as usize).is_multiple_of(STRIPE_BYTES) {
+            return Err(SlabError::Config(format!(
+                "a slab of {slab_bytes} bytes can't be; give a multiple of {}",
+                size(STRIPE_BYTES as u64)
+            )));
+        }
+        let count = capacity / u64::from(slab_bytes);
+        if count == 0 {
+            return Err(SlabError::Config(format!(
+                "a capacity of {capacity} bytes holds no slab; give at least {} or smaller slabs",
+                size(u64::from(slab_bytes))
+            )));
+        }
+        let Ok(count) = u32::try_from(count) else {
+            return Err(SlabError::Config(format!(
+                "a capacity of {} is too many slabs of {}; lend less or make slabs larger",
+                size(capacity),
+                size(u64::from(slab_bytes))
+            )));
+        };
+        let slabs = (0..count).map(|_| Slab { owner: AtomicU64::new(NOBODY), memory: OnceLock::new() }).collect();
+        let store = Self {
+            slabs,
+            slab_bytes,
+            supply,
+            // Taken from the end: low names first.
+            ledger: Mutex::new(Ledger {
+                clean: (0..count).rev().map(SlabId).collect(),
+                dirty: Vec::new(),
+                scrubbing: 0,
+                lent: 0,
+            }),
+            scrubbed: Condvar::new(),
+            dirtied: Condvar::new(),
+            next_borrower: AtomicU64::new(NOBODY + 1),
+            resident: AtomicUsize::new(0),
+        };
+        if supply == Supply::Upfront {
+            for slab in &store.slabs {
+                store.supply(slab)?;
+            }
+        }
+        Ok(store)
+    }
+
+    /// Size in bytes of every slab.
+    pub fn slab_bytes(&self) -> u32 {
+        self.slab_bytes
+    }
+
+    /// Bytes it lends at most.
+    pub fn capacity(&self) -> u64 {
+        self.slabs.len() as u64 * u64::from(self.slab_bytes)
+    }
+
+    /// Bytes lent now.
+    pub fn lent_bytes(&self) -> u64 {
+        self.ledger().lent as u64 * u64::from(self.slab_bytes)
+    }
+
+    /// Bytes of memory the slabs take up in this process now.
+    pub fn resident_bytes(&self) -> usize {
+        self.resident.load(Ordering::Relaxed)
+    }
+
+    /// Names a new borrower.
+    pub fn register(&self) -> BorrowerId {
+        BorrowerId(self.next_borrower.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Lends a zeroed slab.
+    pub fn lend(&self, to: BorrowerId) -> Result<SlabId, SlabError> {
+        let id = self.take_clean()?;
+        let slab = &self.slabs[id.0 as usize];
+        if self.supply == Supply::OnDemand
+            && let Err(error) = self.supply(slab)
+        {
+            self.ledger().clean.push(id);
+            return Err(error);
+        }
+        let mut ledger = self.ledger();
+        // Release: whoever learns the slab's name and then sees this owner sees the memory supplied above.
+        slab.owner.store(to.0, Ordering::Release);
+        ledger.lent += 1;
+        Ok(id)
+    }
+
+    /// Takes a slab back from its borrower.
+    pub fn take_back(&self, from: BorrowerId, id: SlabId) -> Result<(), SlabError> {
+        {
+            let mut ledger = self.ledger();
+            let slab = self.slabs.get(id.0 as usize).ok_or(SlabError::NotYours { slab: id })?;
+            if slab.owner.load(Ordering::Relaxed) != from.0 {
+                return Err(SlabError::NotYours { slab: id });
+            }
+            self.disown(&mut ledger, id);
+        }
+        if self.supply == Supply::OnDemand {
+            while self.scrub_one() {}
+        }
+        Ok(())
+    }
+
+    /// Takes back all of a borrower's slabs; returns how many.
+    pub fn take_back_all(&self, from: BorrowerId) -> usize {
+        let mut count = 0;
+        {
+            let mut ledger = self.ledger();
+            for (index, slab) in self.slabs.iter().enumerate() {
+                if slab.owner.load(Ordering::Relaxed) == from.0 {
+                    self.disown(&mut ledger, SlabId(index as u32));
+                    count += 1;
+                }
+            }
+        }
+        if self.supply == Supply::OnDemand {
+            while self.scrub_one() {}
+        }
+        count
+    }
+
+    /// Zeroes one returned slab, if there is one, so that the next `lend` need not. Takes milliseconds.
+    pub fn scrub_one(&self) -> bool {
+        let id = {
+            let mut ledger = self.ledger();
+            let Some(id) = ledger.dirty.pop() else { return false };
+            ledger.scrubbing += 1;
+            id
+        };
+        self.scrub(id);
+        let mut ledger = self.ledger();
+        ledger.scrubbing -= 1;
+        ledger.clean.push(id);
+        self.scrubbed.notify_one();
+        true
+    }
+
+    /// Sleeps until a slab is to be zeroed or [`wake_scrubber`](Self::wake_scrubber) is called, at most for `at_most`.
+    pub fn wait_dirty(&self, at_most: Duration) {
+        let ledger = self.ledger();
+        if ledger.dirty.is_empty() {
+            drop(self.dirtied.wait_timeout(ledger, at_most));
+        }
+    }
+
+    /// Ends a [`wait_dirty`](Self::wait_dirty) that has begun.
+    pub fn wake_scrubber(&self) {
+        // With the lock, so that it doesn't fall between another thread's look at the list and its sleep.
+        let _ledger = self.ledger();
+        self.dirtied.notify_all();
+    }
+
+    /// Reads `into.len()` bytes at `at` for `who`.
+    #[inline]
+    pub fn read(&self, who: BorrowerId, at: SlabPos, into: &mut [u8]) -> Result<(), SlabError> {
+        let (slab, memory) = self.find(who, at, into.len())?;
+        // Relaxed: the stripe's lock, held here, orders it against returns; `lend` against the access that it allows.
+        memory
+            .read(at.offset as usize, into, || slab.owner.load(Ordering::Relaxed) == who.0)
+            .map_err(|_| SlabError::NotYours { slab: at.slab })
+    }
+
+    /// Writes `bytes` at `at` for `who`.
+    #[inline]
+    pub fn write(&self, who: BorrowerId, at: SlabPos, bytes: &[u8]) -> Result<(), SlabError> {
+        let (slab, memory) = self.find(who, at, bytes.len())?;
+        memory
+            .write(at.offset as usize, bytes, || slab.owner.load(Ordering::Relaxed) == who.0)
+            .map_err(|_| SlabError::NotYours { slab: at.slab })
+    }
+
+    /// Checks that `who` may access `len` bytes at `at`, without touching them.
+    #[inline]
+    pub fn check(&self, who: BorrowerId, at: SlabPos, len: usize) -> Result<(), SlabError> {
+        self.find(who, at, len).map(|_| ())
+    }
+
+    #[inline]
+    fn find(&self, who: BorrowerId, at: SlabPos, len: usize) -> Result<(&Slab, &SlabMemory), SlabError> {
+        let not_yours = SlabError::NotYours { slab: at.slab };
+        let Some(slab) = self.slabs.get(at.slab.0 as usize) else { return Err(not_yours) };
+        // Acquire: pairs with `lend`.
+        if slab.owner.load(Ordering::Acquire) != who.0 {
+            return Err(not_yours);
+        }
+        let Some(memory) = slab.memory.get() else { return Err(not_yours) };
+        if at.offset > self.slab_bytes || len > (self.slab_bytes - at.offset) as usize {
+            return Err(SlabError::Range { offset: at.offset, len, slab_bytes: self.slab_bytes });
+        }
+        Ok((slab, memory))
+    }
+
+    /// Takes a clean slab off its list, zeroing or waiting for one if there is none.
+    fn take_clean(&self) -> Result<SlabId, SlabError> {
+        let deadline = Instant::now() + SCRUB_WAIT;
+        let mut ledger = self.ledger();
+        loop {
+            if let Some(id) = ledger.clean.pop() {
+                return Ok(id);
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if let Some(id) = ledger.dirty.pop() {
+                drop(ledger);
+                self.scrub(id);
+                return Ok(id);
+            }
+            if ledger.scrubbing == 0 || left.is_zero() {
+                return Err(SlabError::Full { capacity: self.capacity() });
+            }
+            ledger = self.scrubbed.wait_timeout(ledger, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    fn disown(&self, ledger: &mut Ledger, id: SlabId) {
+        // The zeroing that follows takes each stripe's lock after this store, which is what rule 2 of the protocol needs.
+        self.slabs[id.0 as usize].owner.store(NOBODY, Ordering::Relaxed);
+        ledger.lent -= 1;
+        ledger.dirty.push(id);
+        self.dirtied.notify_one();
+    }
+
+    /// Gives a slab its memory.
+    fn supply(&self, slab: &Slab) -> Result<(), SlabError> {
+        let no_memory = |e: std::io::Error| SlabError::NoMemory { slab_bytes: self.slab_bytes, reason: e.to_string() };
+        let memory = match slab.memory.get() {
+            Some(memory) => memory,
+            None => {
+                let fresh = SlabMemory::map(self.slab_bytes as usize).map_err(no_memory)?;
+                // Only the thread that took the slab off the clean list is here, so this never throws `fresh` away.
+                slab.memory.get_or_init(|| fresh)
+            }
+        };
+        if let Err(error) = memory.populate() {
+            // What it did get would lie idle.
+            memory.release();
+            return Err(no_memory(error));
+        }
+        self.resident.fetch_add(self.slab_bytes as usize, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn scrub(&self, id: SlabId) {
+        let Some(memory) = self.slabs[id.0 as usize].memory.get() else { return };
+        match self.supply {
+            Supply::Upfront => memory.clear(),
+            Supply::OnDemand => {
+                memory.release();
+                self.resident.fetch_sub(self.slab_bytes as usize, Ordering::Relaxed);
+            }
+        }
+    }
+
+    fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        // No code that can panic runs between two related changes of the ledger.
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl std::fmt::Debug for SlabStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SlabStore")
+            .field("slabs", &self.slabs.len())
+            .field("slab_bytes", &self.slab_bytes)
+            .finish_non_exhaustive()
+    }
+}

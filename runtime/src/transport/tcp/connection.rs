@@ -1,0 +1,182 @@
+//! One socket and the protocol on it.
+#![forbid(unsafe_code)]
+
+use super::wait::{Until, wait};
+use crate::error::TransportError;
+use crate::transport::{Completion, Progress};
+use crate::wire::client::Terms;
+use crate::wire::frame::Intent;
+use crate::wire::{ClientSession, ControlDone, ControlVerb};
+use socket2::{SockRef, TcpKeepalive};
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+/// Bytes taken from the kernel at once. 64 replies of 4 KiB: one call for all that a busy session has in flight. Pages that
+/// small replies never reach cost no memory.
+const RECEIVE_BYTES: usize = 320 << 10;
+
+/// Receives per `poll`, so that one call can't be kept busy for ever by a fast server.
+const RECEIVES_PER_POLL: usize = 4;
+
+/// How long a control operation spins before it sleeps. Control is rare; this covers the round trip on a quiet loopback.
+const CONTROL_SPIN: Duration = Duration::from_micros(20);
+
+/// A peer that is gone without a word is probed after this, and then (nine times on Linux) at a third of it.
+const KEEPALIVE: Duration = Duration::from_secs(15);
+
+/// One connection to a server, past its handshake.
+#[derive(Debug)]
+pub(super) struct Connection {
+    stream: TcpStream,
+    pub(super) session: ClientSession,
+    received: Box<[u8]>,
+}
+
+/// How long things may take.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limits {
+    pub(super) op_timeout: Duration,
+    pub(super) in_flight: u16,
+    /// When connecting and the handshake must be over.
+    pub(super) connect_by: Instant,
+    /// As it was set, for the message.
+    pub(super) connect_timeout: Duration,
+}
+
+impl Connection {
+    /// Connects to the first of `addresses` that answers and goes through the handshake.
+    pub(super) fn open(addresses: &[SocketAddr], intent: Intent, limits: Limits) -> Result<(Self, Terms), TransportError> {
+        let late = || TransportError::Timeout { what: "the handshake", after: limits.connect_timeout };
+        let mut connection = Self {
+            stream: connect(addresses, limits)?,
+            session: ClientSession::new(intent, limits.in_flight, limits.op_timeout),
+            received: vec![0; RECEIVE_BYTES].into_boxed_slice(),
+        };
+        loop {
+            let now = Instant::now();
+            let _ = connection.poll(now, &mut Vec::new());
+            if let Some(failure) = connection.session.failure() {
+                return Err(failure.clone());
+            }
+            if let Some(terms) = connection.session.terms() {
+                return Ok((connection, terms));
+            }
+            if now >= limits.connect_by {
+                return Err(late());
+            }
+            connection.park(limits.connect_by - now);
+        }
+    }
+
+    /// Sends and receives what can be without blocking.
+    pub(super) fn poll(&mut self, now: Instant, done: &mut Vec<Completion>) -> Progress {
+        let before = done.len();
+        self.session.advance(now, done);
+        let mut moved = self.send(done);
+        for _ in 0..RECEIVES_PER_POLL {
+            if self.session.failure().is_some() {
+                break;
+            }
+            match self.stream.read(&mut self.received) {
+                Ok(0) => self.session.fail(TransportError::Lost("the server closed it".into()), done),
+                Ok(len) => {
+                    moved = true;
+                    self.session.handle_input(&self.received[..len], done);
+                    // Less than there was room for: the kernel has no more.
+                    if len < self.received.len() {
+                        break;
+                    }
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => self.session.fail(TransportError::Lost(error.to_string()), done),
+            }
+        }
+        if moved || done.len() > before { Progress::Moved } else { Progress::Idle }
+    }
+
+    /// Sleeps until there may be something to poll.
+    pub(super) fn park(&self, at_most: Duration) {
+        if self.session.failure().is_some() {
+            return;
+        }
+        let until = if self.session.output().is_empty() { Until::Readable } else { Until::ReadableOrWritable };
+        wait(self.stream.as_fd(), until, at_most);
+    }
+
+    /// Asks for a slab, or returns one, and waits for the answer until `deadline`.
+    pub(super) fn control(&mut self, verb: ControlVerb, deadline: Instant) -> Result<ControlDone, TransportError> {
+        if !self.session.request(verb) {
+            let busy = || TransportError::Timeout { what: "earlier requests for slabs", after: Duration::ZERO };
+            return Err(self.session.failure().cloned().unwrap_or_else(busy));
+        }
+        let started = Instant::now();
+        let mut none = Vec::new();
+        loop {
+            let now = Instant::now();
+            let _ = self.poll(now, &mut none);
+            if let Some(done) = self.session.take_control() {
+                return Ok(done);
+            }
+            if now >= deadline {
+                self.session.abandon_control();
+                return Err(TransportError::Timeout { what: "a request about slabs", after: now - started });
+            }
+            if now - started < CONTROL_SPIN {
+                std::hint::spin_loop();
+            } else {
+                self.park(deadline - now);
+            }
+        }
+    }
+
+    fn send(&mut self, done: &mut Vec<Completion>) -> bool {
+        let mut moved = false;
+        while !self.session.output().is_empty() {
+            match self.stream.write(self.session.output()) {
+                Ok(len) => {
+                    moved = true;
+                    self.session.output_sent(len);
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => {
+                    // What the server said before it closed tells more than this error does; receiving finds both.
+                    if matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset) {
+                        break;
+                    }
+                    self.session.fail(TransportError::Lost(error.to_string()), done);
+                }
+            }
+        }
+        moved
+    }
+}
+
+fn connect(addresses: &[SocketAddr], limits: Limits) -> Result<TcpStream, TransportError> {
+    let mut last = TransportError::Unreachable("it has no address".into());
+    for address in addresses {
+        let left = limits.connect_by.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(TransportError::Timeout { what: "the connection request", after: limits.connect_timeout });
+        }
+        match TcpStream::connect_timeout(address, left) {
+            Ok(stream) => return set_up(stream).map_err(|error| TransportError::System(error.to_string())),
+            Err(error) if error.kind() == ErrorKind::TimedOut => {
+                last = TransportError::Timeout { what: "the connection request", after: limits.connect_timeout };
+            }
+            Err(error) => last = TransportError::Unreachable(error.to_string()),
+        }
+    }
+    Err(last)
+}
+
+fn set_up(stream: TcpStream) -> std::io::Result<TcpStream> {
+    stream.set_nonblocking(true)?;
+    stream.set_nodelay(true)?;
+    let keepalive = TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE / 3);
+    SockRef::from(&stream).set_tcp_keepalive(&keepalive)?;
+    Ok(stream)
+}

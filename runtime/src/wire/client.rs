@@ -1,0 +1,501 @@
+//! The borrower's end of one connection.
+//!
+//! The owner moves bytes: it sends what [`ClientSession::output`] holds, feeds what it receives to
+//! [`ClientSession::handle_input`], and calls [`ClientSession::advance`] with the time now and then. Each tag goes
+//! `free -> in flight -> free`, or, if its reply is late, `free -> in flight -> abandoned -> free`: the operation has then
+//! completed with a timeout and its buffer is the submitter's again, while the tag waits for the late reply, which is
+//! read and thrown away. A server that doesn't answer at all for [`GIVE_UP`] timeouts fails the session.
+#![forbid(unsafe_code)]
+
+use super::ending::Ending;
+use super::frame::{self, BorrowerToken, Intent, REPLY_BYTES, Reply, Request, Tag, WELCOME_BYTES, Welcome};
+use super::outbuf::OutBuf;
+use crate::error::TransportError;
+use crate::slab::STRIPE_BYTES;
+use crate::transport::{Completion, IoBuf, MAX_OP_BYTES, Op, SlabId, Submit, Token, Verb, bad_length};
+use std::time::{Duration, Instant};
+
+/// Tags a session has unless told otherwise. Enough to cover a round trip of a millisecond at half a million operations a second.
+pub const DEFAULT_IN_FLIGHT: u16 = 512;
+
+/// Unsent bytes above which the session takes no further operation: four of the largest writes.
+pub const OUTPUT_LIMIT: usize = 4 * MAX_OP_BYTES;
+
+/// After how many timeouts without its reply an abandoned operation fails the session: its tag would be lost for ever.
+pub const GIVE_UP: u32 = 4;
+
+/// What to ask about slabs as a whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ControlVerb {
+    /// Borrow a slab.
+    Borrow,
+    /// Return this slab.
+    Return(SlabId),
+}
+
+/// How a control request ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ControlDone {
+    /// A slab was borrowed, or not.
+    Borrowed(Result<SlabId, TransportError>),
+    /// A slab was returned, or not.
+    Returned(Result<(), TransportError>),
+}
+
+/// What the server said when it let this connection in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Terms {
+    /// The borrower's secret, for further connections.
+    pub token: BorrowerToken,
+    /// Size of every slab in bytes.
+    pub slab_bytes: u32,
+    /// What the server lends at most, in bytes.
+    pub capacity: u64,
+}
+
+/// The borrower's end of one connection.
+#[derive(Debug)]
+pub struct ClientSession {
+    intent: Intent,
+    terms: Option<Terms>,
+    failure: Option<TransportError>,
+    timeout: Duration,
+    out: OutBuf,
+    input: Input,
+    partial: [u8; WELCOME_BYTES],
+    partial_len: usize,
+    slots: Vec<Slot>,
+    free: Vec<u16>,
+    /// Slots whose deadline isn't set yet, because `submit` knows no time.
+    undated: Vec<u16>,
+    /// No slot's deadline is earlier. Exact when it was computed; since then only later ones came.
+    earliest: Option<Instant>,
+    data_in_flight: usize,
+    /// Operations refused without asking the server.
+    refused: Vec<Completion>,
+    control: Vec<ControlDone>,
+}
+
+/// Where in the stream of input the session is.
+#[derive(Debug, Clone, Copy)]
+enum Input {
+    Welcome,
+    Reply,
+    /// In the payload of the read with this tag.
+    Payload {
+        slot: u16,
+        done: usize,
+        len: usize,
+    },
+}
+
+#[derive(Debug)]
+struct Slot {
+    /// Upper half of the tag. A reply to an earlier use of the slot doesn't pass for one to this.
+    generation: u16,
+    deadline: Option<Instant>,
+    state: State,
+}
+
+#[derive(Debug)]
+enum State {
+    Free,
+    Data {
+        token: Token,
+        verb: Verb,
+        buf: IoBuf,
+    },
+    Borrow,
+    Return,
+    /// Timed out. What the reply must look like is still known.
+    Abandoned(Late),
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Late {
+    Read { len: usize },
+    Write,
+    Borrow,
+    Return,
+}
+
+impl ClientSession {
+    /// A session whose hello waits in [`output`](Self::output).
+    ///
+    /// # Panics
+    /// If `in_flight` is 0.
+    pub fn new(intent: Intent, in_flight: u16, timeout: Duration) -> Self {
+        assert!(in_flight > 0, "a session without tags can do nothing");
+        let mut out = OutBuf::default();
+        out.push(&frame::encode_hello(intent));
+        Self {
+            intent,
+            terms: None,
+            failure: None,
+            timeout,
+            out,
+            input: Input::Welcome,
+            partial: [0; WELCOME_BYTES],
+            partial_len: 0,
+            slots: (0..in_flight).map(|_| Slot { generation: 0, deadline: None, state: State::Free }).collect(),
+            free: (0..in_flight).rev().collect(),
+            undated: Vec::with_capacity(in_flight.into()),
+            earliest: None,
+            data_in_flight: 0,
+            refused: Vec::new(),
+            control: Vec::new(),
+        }
+    }
+
+    /// What the server said when it let this connection in, if it has.
+    pub fn terms(&self) -> Option<Terms> {
+        self.terms
+    }
+
+    /// Why the session is dead, if it is.
+    pub fn failure(&self) -> Option<&TransportError> {
+        self.failure.as_ref()
+    }
+
+    /// Operations submitted and not yet completed.
+    pub fn in_flight(&self) -> usize {
+        self.data_in_flight + self.refused.len()
+    }
+
+    /// Bytes to send.
+    #[inline]
+    pub fn output(&self) -> &[u8] {
+        self.out.pending()
+    }
+
+    /// `len` bytes of the output have been sent.
+    #[inline]
+    pub fn output_sent(&mut self, len: usize) {
+        self.out.sent(len);
+    }
+
+    /// Starts a read or write.
+    #[inline]
+    pub fn submit(&mut self, op: Op) -> Submit {
+        if let Some(failure) = &self.failure {
+            return Submit::Failed(op, failure.clone());
+        }
+        let Op { token, verb, at, buf } = op;
+        let bytes = buf.len();
+        if bytes == 0 || bytes > MAX_OP_BYTES {
+            if self.refused.len() >= self.slots.len() {
+                return Submit::Busy(Op { token, verb, at, buf });
+            }
+            self.refused.push(Completion { token, verb, buf, result: Err(bad_length(bytes)) });
+            return Submit::Accepted;
+        }
+        if self.out.len() >= OUTPUT_LIMIT {
+            return Submit::Busy(Op { token, verb, at, buf });
+        }
+        let Some(slot) = self.free.pop() else { return Submit::Busy(Op { token, verb, at, buf }) };
+        let len = bytes as u32;
+        let tag = self.tag(slot);
+        match verb {
+            Verb::Read => self.out.push(&frame::encode_request(tag, Request::Read { at, len })),
+            Verb::Write => {
+                self.out.push(&frame::encode_request(tag, Request::Write { at, len }));
+                self.out.push(buf.as_slice());
+            }
+        }
+        self.data_in_flight += 1;
+        self.occupy(slot, State::Data { token, verb, buf });
+        Submit::Accepted
+    }
+
+    /// Starts a control request. `false` if the session is dead or has no free tag.
+    #[must_use]
+    pub fn request(&mut self, verb: ControlVerb) -> bool {
+        if self.failure.is_some() {
+            return false;
+        }
+        let Some(slot) = self.free.pop() else { return false };
+        let tag = self.tag(slot);
+        let (request, state) = match verb {
+            ControlVerb::Borrow => (Request::Borrow, State::Borrow),
+            ControlVerb::Return(slab) => (Request::Return(slab), State::Return),
+        };
+        self.out.push(&frame::encode_request(tag, request));
+        self.occupy(slot, state);
+        true
+    }
+
+    /// A control request that has ended.
+    pub fn take_control(&mut self) -> Option<ControlDone> {
+        if self.control.is_empty() { None } else { Some(self.control.remove(0)) }
+    }
+
+    /// Stops waiting for control requests. A slab that is lent late is given back by itself.
+    pub fn abandon_control(&mut self) {
+        for slot in &mut self.slots {
+            match slot.state {
+                State::Borrow => slot.state = State::Abandoned(Late::Borrow),
+                State::Return => slot.state = State::Abandoned(Late::Return),
+                State::Free | State::Data { .. } | State::Abandoned(_) => {}
+            }
+        }
+    }
+
+    /// Takes in bytes from the server, all of them; appends what completed to `done`. What a broken server sends fails the
+    /// session, and then everything in flight is in `done`.
+    pub fn handle_input(&mut self, mut input: &[u8], done: &mut Vec<Completion>) {
+        while !input.is_empty() && self.failure.is_none() {
+            let went = match self.input {
+                Input::Payload { slot, done: filled, len } => {
+                    self.take_payload(slot, filled, len, &mut input, done);
+                    Ok(())
+                }
+                Input::Reply => match self.whole::<REPLY_BYTES>(&mut input) {
+                    Some(bytes) => self.handle_reply(&bytes, done),
+                    None => return,
+                },
+                Input::Welcome => match self.whole::<WELCOME_BYTES>(&mut input) {
+                    Some(bytes) => self.handle_welcome(&bytes),
+                    None => return,
+                },
+            };
+            if let Err(error) = went {
+                self.fail(error, done);
+            }
+        }
+    }
+
+    /// Lets time pass: dates what is new, and ends what is overdue.
+    pub fn advance(&mut self, now: Instant, done: &mut Vec<Completion>) {
+        done.append(&mut self.refused);
+        if !self.undated.is_empty() {
+            let deadline = now + self.timeout;
+            for slot in self.undated.drain(..) {
+                self.slots[usize::from(slot)].deadline = Some(deadline);
+            }
+            self.earliest.get_or_insert(deadline);
+        }
+        if self.earliest.is_some_and(|earliest| earliest <= now) {
+            self.expire(now, done);
+        }
+    }
+
+    /// Ends the session: everything in flight completes with `error`, and nothing more is accepted.
+    pub fn fail(&mut self, error: TransportError, done: &mut Vec<Completion>) {
+        if self.failure.is_some() {
+            return;
+        }
+        done.append(&mut self.refused);
+        for slot in &mut self.slots {
+            match std::mem::replace(&mut slot.state, State::Free) {
+                State::Data { token, verb, buf } => done.push(Completion { token, verb, buf, result: Err(error.clone()) }),
+                State::Borrow => self.control.push(ControlDone::Borrowed(Err(error.clone()))),
+                State::Return => self.control.push(ControlDone::Returned(Err(error.clone()))),
+                State::Free | State::Abandoned(_) => {}
+            }
+        }
+        self.data_in_flight = 0;
+        self.undated.clear();
+        self.earliest = None;
+        self.out = OutBuf::default();
+        self.failure = Some(error);
+    }
+
+    #[inline]
+    fn tag(&self, slot: u16) -> Tag {
+        Tag(u32::from(self.slots[usize::from(slot)].generation) << 16 | u32::from(slot))
+    }
+
+    #[inline]
+    fn occupy(&mut self, slot: u16, state: State) {
+        self.slots[usize::from(slot)].state = state;
+        self.undated.push(slot);
+    }
+
+    #[inline]
+    fn vacate(&mut self, index: u16) -> State {
+        let slot = &mut self.slots[usize::from(index)];
+        slot.generation = slot.generation.wrapping_add(1);
+        if slot.deadline.take().is_none() {
+            // Answered before it was dated, which only a server that answers unasked brings about, or a late `advance`.
+            self.undated.retain(|undated| *undated != index);
+        }
+        self.free.push(index);
+        std::mem::replace(&mut slot.state, State::Free)
+    }
+
+    /// Takes a frame of `N` bytes off the input, or keeps what there is of it for later.
+    #[inline]
+    fn whole<const N: usize>(&mut self, input: &mut &[u8]) -> Option<[u8; N]> {
+        if self.partial_len == 0
+            && let Some((bytes, rest)) = input.split_first_chunk::<N>()
+        {
+            *input = rest;
+            return Some(*bytes);
+        }
+        let part = (N - self.partial_len).min(input.len());
+        self.partial[self.partial_len..self.partial_len + part].copy_from_slice(&input[..part]);
+        self.partial_len += part;
+        *input = &input[part..];
+        if self.partial_len < N {
+            return None;
+        }
+        self.partial_len = 0;
+        self.partial.first_chunk::<N>().copied()
+    }
+
+    fn handle_welcome(&mut self, bytes: &[u8; WELCOME_BYTES]) -> Result<(), TransportError> {
+        match frame::decode_welcome(bytes) {
+            Welcome::Welcome { token, slab_bytes, capacity } => {
+                if slab_bytes == 0 || !(slab_bytes as usize).is_multiple_of(STRIPE_BYTES) {
+                    return Err(TransportError::Protocol(format!(
+                        "it lends slabs of {slab_bytes} bytes, not a multiple of 256 KiB"
+                    )));
+                }
+                if matches!(self.intent, Intent::Join(mine) if mine != token) {
+                    return Err(TransportError::Protocol("it took this connection for another borrower's".into()));
+                }
+                self.terms = Some(Terms { token, slab_bytes, capacity });
+                self.input = Input::Reply;
+                Ok(())
+            }
+            Welcome::Refused { theirs, code } => Err(ending_error(code, theirs)),
+            Welcome::Foreign => Err(TransportError::Protocol("what answers there is not farmemd".into())),
+        }
+    }
+
+    #[inline]
+    fn handle_reply(&mut self, bytes: &[u8; REPLY_BYTES], done: &mut Vec<Completion>) -> Result<(), TransportError> {
+        let Some((tag, reply)) = frame::decode_reply(bytes) else {
+            return Err(TransportError::Protocol(format!("it sent a frame of unknown kind {:#04x}", bytes[0])));
+        };
+        if let Reply::End(code) = reply {
+            return Err(ending_error(code.into(), super::VERSION));
+        }
+        let index = (tag.0 & 0xffff) as u16;
+        let known = self.slots.get(usize::from(index)).filter(|slot| u32::from(slot.generation) == tag.0 >> 16);
+        let state = known.map_or(&State::Free, |slot| &slot.state);
+        match (state, reply) {
+            (State::Data { verb: Verb::Read, buf, .. }, Reply::Read { len }) if buf.len() == len as usize => {
+                self.input = Input::Payload { slot: index, done: 0, len: len as usize };
+            }
+            (State::Abandoned(Late::Read { len: asked }), Reply::Read { len }) if *asked == len as usize => {
+                self.input = Input::Payload { slot: index, done: 0, len: len as usize };
+            }
+            (State::Data { verb: Verb::Write, .. }, Reply::Written) => self.complete(index, done),
+            (State::Borrow, Reply::Lent(_) | Reply::Full | Reply::NoMemory) => {
+                let capacity = self.terms.map_or(0, |terms| terms.capacity);
+                let result = match reply {
+                    Reply::Lent(slab) => Ok(slab),
+                    Reply::Full => Err(TransportError::Full { capacity }),
+                    _ => Err(TransportError::Refused("its system gives it no memory for a slab".into())),
+                };
+                self.control.push(ControlDone::Borrowed(result));
+                self.vacate(index);
+            }
+            (State::Return, Reply::Returned) => {
+                self.control.push(ControlDone::Returned(Ok(())));
+                self.vacate(index);
+            }
+            (State::Abandoned(Late::Borrow), Reply::Lent(slab)) => {
+                // Nobody waits for this slab any more. Giving it back reuses the tag that is just now free.
+                self.vacate(index);
+                self.free.pop();
+                let tag = self.tag(index);
+                self.out.push(&frame::encode_request(tag, Request::Return(slab)));
+                self.occupy(index, State::Abandoned(Late::Return));
+            }
+            (State::Abandoned(Late::Write), Reply::Written)
+            | (State::Abandoned(Late::Return), Reply::Returned)
+            | (State::Abandoned(Late::Borrow), Reply::Full | Reply::NoMemory) => {
+                self.vacate(index);
+            }
+            (State::Free, _) => return Err(TransportError::Protocol("it answered a request that was never made".into())),
+            _ => return Err(TransportError::Protocol("its answer doesn't fit the request".into())),
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn take_payload(&mut self, index: u16, filled: usize, len: usize, input: &mut &[u8], done: &mut Vec<Completion>) {
+        let part = (len - filled).min(input.len());
+        let (now, rest) = input.split_at(part);
+        *input = rest;
+        if let State::Data { buf, .. } = &mut self.slots[usize::from(index)].state {
+            buf.as_mut_slice()[filled..filled + part].copy_from_slice(now);
+        }
+        self.payload_came(index, filled + part, len, done);
+    }
+
+    #[inline]
+    fn payload_came(&mut self, index: u16, filled: usize, len: usize, done: &mut Vec<Completion>) {
+        if filled < len {
+            self.input = Input::Payload { slot: index, done: filled, len };
+        } else {
+            self.input = Input::Reply;
+            self.complete(index, done);
+        }
+    }
+
+    /// The operation in `index` is done; if it was abandoned, only its tag becomes free.
+    #[inline]
+    fn complete(&mut self, index: u16, done: &mut Vec<Completion>) {
+        if let State::Data { token, verb, buf } = self.vacate(index) {
+            self.data_in_flight -= 1;
+            done.push(Completion { token, verb, buf, result: Ok(()) });
+        }
+    }
+
+    #[cold]
+    fn expire(&mut self, now: Instant, done: &mut Vec<Completion>) {
+        let timeout = self.timeout;
+        let late = |what| TransportError::Timeout { what, after: timeout };
+        let mut gone = false;
+        self.earliest = None;
+        for slot in &mut self.slots {
+            let Some(deadline) = slot.deadline else { continue };
+            if deadline <= now {
+                let remains = match std::mem::replace(&mut slot.state, State::Free) {
+                    State::Data { token, verb, buf } => {
+                        self.data_in_flight -= 1;
+                        let (what, remains) = match verb {
+                            Verb::Read => ("a read", Late::Read { len: buf.len() }),
+                            Verb::Write => ("a write", Late::Write),
+                        };
+                        done.push(Completion { token, verb, buf, result: Err(late(what)) });
+                        remains
+                    }
+                    State::Borrow => {
+                        self.control.push(ControlDone::Borrowed(Err(late("a request for a slab"))));
+                        Late::Borrow
+                    }
+                    State::Return => {
+                        self.control.push(ControlDone::Returned(Err(late("the return of a slab"))));
+                        Late::Return
+                    }
+                    State::Abandoned(remains) => {
+                        gone = true;
+                        remains
+                    }
+                    State::Free => continue,
+                };
+                slot.state = State::Abandoned(remains);
+                slot.deadline = Some(now + timeout * (GIVE_UP - 1));
+            }
+            if let Some(deadline) = slot.deadline {
+                self.earliest = Some(self.earliest.map_or(deadline, |earliest| earliest.min(deadline)));
+            }
+        }
+        if gone {
+            self.fail(TransportError::Timeout { what: "anything", after: timeout * GIVE_UP }, done);
+        }
+    }
+}
+
+fn ending_error(code: u32, theirs: u32) -> TransportError {
+    match Ending::from_code(code) {
+        Some(ending) => ending.to_error(theirs),
+        None => {
+            TransportError::Refused(format!("the server ended the connection for reason {code}, which this version doesn't know"))
+        }
+    }
+}

@@ -1,0 +1,359 @@
+//! The fixed parts of frames, to and from bytes. The table is in the module's page.
+//!
+//! Decoding takes exactly as many bytes as the frame has and never fails for their number; a value that the table doesn't
+//! have makes it `None`.
+#![forbid(unsafe_code)]
+
+use super::{Ending, MAGIC, VERSION};
+use crate::transport::{SlabId, SlabPos};
+use std::fmt;
+
+/// Bytes of a hello.
+pub const HELLO_BYTES: usize = 32;
+/// Bytes of a welcome.
+pub const WELCOME_BYTES: usize = 48;
+/// Bytes of a request without its payload.
+pub const REQUEST_BYTES: usize = 20;
+/// Bytes of a reply without its payload.
+pub const REPLY_BYTES: usize = 12;
+
+/// The secret by which a borrower's connections know each other.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct BorrowerToken(pub(super) [u8; 16]);
+
+impl fmt::Debug for BorrowerToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("BorrowerToken(secret)")
+    }
+}
+
+/// The client's name for a request in flight.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tag(pub u32);
+
+/// Who a new connection belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Intent {
+    /// A new borrower.
+    New,
+    /// The borrower with this token.
+    Join(BorrowerToken),
+}
+
+/// What the first bytes of a connection say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hello {
+    /// A client of this version.
+    Speaks(Intent),
+    /// A client of another version.
+    OtherVersion(u32),
+    /// Something else.
+    Foreign,
+}
+
+/// The server's answer to a hello.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Welcome {
+    /// Come in.
+    Welcome {
+        /// The borrower's secret, for further connections.
+        token: BorrowerToken,
+        /// Size of every slab in bytes.
+        slab_bytes: u32,
+        /// What the server lends at most, in bytes.
+        capacity: u64,
+    },
+    /// No. `theirs` is the server's version, `code` an [`Ending`]'s if this version knows it.
+    Refused {
+        /// The server's version.
+        theirs: u32,
+        /// The reason's code.
+        code: u32,
+    },
+    /// Something else than a farptr server.
+    Foreign,
+}
+
+/// One request, without a write's payload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Request {
+    /// Send `len` bytes from `at`.
+    Read {
+        /// Where.
+        at: SlabPos,
+        /// How many bytes.
+        len: u32,
+    },
+    /// Store the `len` bytes that follow at `at`.
+    Write {
+        /// Where.
+        at: SlabPos,
+        /// How many bytes.
+        len: u32,
+    },
+    /// Lend a slab.
+    Borrow,
+    /// Take a slab back.
+    Return(SlabId),
+}
+
+/// One reply, without a read's payload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reply {
+    /// `len` bytes follow.
+    Read {
+        /// How many.
+        len: u32,
+    },
+    /// A write is done.
+    Written,
+    /// A slab is lent.
+    Lent(SlabId),
+    /// No slab is lent: all are.
+    Full,
+    /// No slab is lent: the server's system gave no memory.
+    NoMemory,
+    /// A slab has been taken back.
+    Returned,
+    /// The server ends the connection. The code is an [`Ending`]'s if this version knows it.
+    End(u8),
+}
+
+/// Writes a hello.
+pub fn encode_hello(intent: Intent) -> [u8; HELLO_BYTES] {
+    let mut bytes = [0; HELLO_BYTES];
+    bytes[..8].copy_from_slice(&MAGIC);
+    put(&mut bytes, 8, VERSION);
+    if let Intent::Join(token) = intent {
+        put(&mut bytes, 12, 1);
+        bytes[16..32].copy_from_slice(&token.0);
+    }
+    bytes
+}
+
+/// Reads a hello.
+pub fn decode_hello(bytes: &[u8; HELLO_BYTES]) -> Hello {
+    if bytes[..8] != MAGIC {
+        return Hello::Foreign;
+    }
+    let version = get(bytes, 8);
+    if version != VERSION {
+        return Hello::OtherVersion(version);
+    }
+    let token = token_at(bytes, 16);
+    match get(bytes, 12) {
+        0 if token.0 == [0; 16] => Hello::Speaks(Intent::New),
+        1 => Hello::Speaks(Intent::Join(token)),
+        _ => Hello::Foreign,
+    }
+}
+
+/// Writes a welcome.
+pub fn encode_welcome(token: BorrowerToken, slab_bytes: u32, capacity: u64) -> [u8; WELCOME_BYTES] {
+    let mut bytes = [0; WELCOME_BYTES];
+    bytes[..8].copy_from_slice(&MAGIC);
+    put(&mut bytes, 8, VERSION);
+    bytes[16..32].copy_from_slice(&token.0);
+    put(&mut bytes, 32, slab_bytes);
+    bytes[40..48].copy_from_slice(&capacity.to_le_bytes());
+    bytes
+}
+
+/// Writes a refusal.
+pub fn encode_refusal(why: Ending) -> [u8; WELCOME_BYTES] {
+    let mut bytes = [0; WELCOME_BYTES];
+    bytes[..8].copy_from_slice(&MAGIC);
+    put(&mut bytes, 8, VERSION);
+    put(&mut bytes, 12, u32::from(why.code()));
+    bytes
+}
+
+/// Reads a welcome or refusal.
+pub fn decode_welcome(bytes: &[u8; WELCOME_BYTES]) -> Welcome {
+    if bytes[..8] != MAGIC {
+        return Welcome::Foreign;
+    }
+    let (theirs, code) = (get(bytes, 8), get(bytes, 12));
+    if theirs != VERSION {
+        return Welcome::Refused { theirs, code: u32::from(Ending::Version.code()) };
+    }
+    if code != 0 {
+        return Welcome::Refused { theirs, code };
+    }
+    let capacity = u64::from(get(bytes, 40)) | u64::from(get(bytes, 44)) << 32;
+    Welcome::Welcome { token: token_at(bytes, 16), slab_bytes: get(bytes, 32), capacity }
+}
+
+/// Writes a request.
+#[inline]
+pub fn encode_request(tag: Tag, request: Request) -> [u8; REQUEST_BYTES] {
+    let (kind, slab, offset, len) = match request {
+        Request::Read { at, len } => (0x01, at.slab.0, at.offset, len),
+        Request::Write { at, len } => (0x02, at.slab.0, at.offset, len),
+        Request::Borrow => (0x03, 0, 0, 0),
+        Request::Return(slab) => (0x04, slab.0, 0, 0),
+    };
+    let mut bytes = [0; REQUEST_BYTES];
+    bytes[0] = kind;
+    put(&mut bytes, 4, tag.0);
+    put(&mut bytes, 8, slab);
+    put(&mut bytes, 12, offset);
+    put(&mut bytes, 16, len);
+    bytes
+}
+
+/// Reads a request.
+#[inline]
+pub fn decode_request(bytes: &[u8; REQUEST_BYTES]) -> Option<(Tag, Request)> {
+    let at = SlabPos { slab: SlabId(get(bytes, 8)), offset: get(bytes, 12) };
+    let len = get(bytes, 16);
+    let request = match (get(bytes, 0), at.slab.0, at.offset, len) {
+        (0x01, ..) => Request::Read { at, len },
+        (0x02, ..) => Request::Write { at, len },
+        (0x03, 0, 0, 0) => Request::Borrow,
+        (0x04, _, 0, 0) => Request::Return(at.slab),
+        _ => return None,
+    };
+    Some((Tag(get(bytes, 4)), request))
+}
+
+/// Writes a reply.
+#[inline]
+pub fn encode_reply(tag: Tag, reply: Reply) -> [u8; REPLY_BYTES] {
+    let (kind, code, value) = match reply {
+        Reply::Read { len } => (0x81, 0, len),
+        Reply::Written => (0x82, 0, 0),
+        Reply::Lent(slab) => (0x83, 0, slab.0),
+        Reply::Full => (0x83, 1, 0),
+        Reply::NoMemory => (0x83, 2, 0),
+        Reply::Returned => (0x84, 0, 0),
+        Reply::End(code) => (0xff, code, 0),
+    };
+    let mut bytes = [0; REPLY_BYTES];
+    bytes[0] = kind;
+    bytes[1] = code;
+    put(&mut bytes, 4, tag.0);
+    put(&mut bytes, 8, value);
+    bytes
+}
+
+/// Reads a reply.
+#[inline]
+pub fn decode_reply(bytes: &[u8; REPLY_BYTES]) -> Option<(Tag, Reply)> {
+    let (tag, value) = (get(bytes, 4), get(bytes, 8));
+    if bytes[2] != 0 || bytes[3] != 0 {
+        return None;
+    }
+    let reply = match (bytes[0], bytes[1], value) {
+        (0x81, 0, len) => Reply::Read { len },
+        (0x82, 0, 0) => Reply::Written,
+        (0x83, 0, slab) => Reply::Lent(SlabId(slab)),
+        (0x83, 1, 0) => Reply::Full,
+        (0x83, 2, 0) => Reply::NoMemory,
+        (0x84, 0, 0) => Reply::Returned,
+        (0xff, code, 0) if tag == 0 => Reply::End(code),
+        _ => return None,
+    };
+    Some((Tag(tag), reply))
+}
+
+#[inline]
+fn put(bytes: &mut [u8], at: usize, value: u32) {
+    bytes[at..at + 4].copy_from_slice(&value.to_le_bytes());
+}
+
+#[inline]
+fn get(bytes: &[u8], at: usize) -> u32 {
+    u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
+}
+
+fn token_at(bytes: &[u8], at: usize) -> BorrowerToken {
+    let mut token = [0; 16];
+    token.copy_from_slice(&bytes[at..at + 16]);
+    BorrowerToken(token)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn requests() -> impl Strategy<Value = Request> {
+        let at = (any::<u32>(), any::<u32>()).prop_map(|(slab, offset)| SlabPos { slab: SlabId(slab), offset });
+        prop_oneof![
+            (at.clone(), any::<u32>()).prop_map(|(at, len)| Request::Read { at, len }),
+            (at, any::<u32>()).prop_map(|(at, len)| Request::Write { at, len }),
+            Just(Request::Borrow),
+            any::<u32>().prop_map(|slab| Request::Return(SlabId(slab))),
+        ]
+    }
+
+    fn replies() -> impl Strategy<Value = Reply> {
+        prop_oneof![
+            any::<u32>().prop_map(|len| Reply::Read { len }),
+            Just(Reply::Written),
+            any::<u32>().prop_map(|slab| Reply::Lent(SlabId(slab))),
+            Just(Reply::Full),
+            Just(Reply::NoMemory),
+            Just(Reply::Returned),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn a_request_survives_the_wire(tag: u32, request in requests()) {
+            prop_assert_eq!(decode_request(&encode_request(Tag(tag), request)), Some((Tag(tag), request)));
+        }
+
+        #[test]
+        fn a_reply_survives_the_wire(tag: u32, reply in replies()) {
+            prop_assert_eq!(decode_reply(&encode_reply(Tag(tag), reply)), Some((Tag(tag), reply)));
+        }
+
+        #[test]
+        fn what_decodes_is_what_was_encoded(request: [u8; REQUEST_BYTES], reply: [u8; REPLY_BYTES]) {
+            if let Some((tag, decoded)) = decode_request(&request) {
+                prop_assert_eq!(encode_request(tag, decoded), request);
+            }
+            if let Some((tag, decoded)) = decode_reply(&reply) {
+                prop_assert_eq!(encode_reply(tag, decoded), reply);
+            }
+        }
+
+        #[test]
+        fn a_handshake_survives_the_wire(token: [u8; 16], slab_bytes: u32, capacity: u64) {
+            let token = BorrowerToken(token);
+            for intent in [Intent::New, Intent::Join(token)] {
+                prop_assert_eq!(decode_hello(&encode_hello(intent)), Hello::Speaks(intent));
+            }
+            let welcome = Welcome::Welcome { token, slab_bytes, capacity };
+            prop_assert_eq!(decode_welcome(&encode_welcome(token, slab_bytes, capacity)), welcome);
+        }
+    }
+
+    #[test]
+    fn another_version_is_seen_whatever_else_it_changed() {
+        let mut hello = encode_hello(Intent::New);
+        hello[8] = 9;
+        hello[12..].fill(0xff);
+        assert_eq!(decode_hello(&hello), Hello::OtherVersion(9));
+        let mut welcome = encode_refusal(Ending::BadHello);
+        welcome[8] = 9;
+        welcome[16..].fill(0xff);
+        assert_eq!(decode_welcome(&welcome), Welcome::Refused { theirs: 9, code: 1 });
+    }
+
+    #[test]
+    fn other_protocols_are_foreign() {
+        assert_eq!(
+            decode_hello(b"GET / HTTP/1.1\r\nHost: farmemd\r\n\r\n"[..HELLO_BYTES].try_into().expect("32")),
+            Hello::Foreign
+        );
+        assert_eq!(decode_welcome(&[b'H'; WELCOME_BYTES]), Welcome::Foreign);
+    }
+
+    #[test]
+    fn a_token_is_not_printed() {
+        assert!(!format!("{:?}", BorrowerToken([7; 16])).contains('7'));
+    }
+}

@@ -1,0 +1,94 @@
+//! What all of a lender's connections share: the slabs, and who the borrowers are.
+#![forbid(unsafe_code)]
+
+use super::ending::Ending;
+use super::frame::{BorrowerToken, Intent};
+use crate::slab::{BorrowerId, SlabStore};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// The slabs of a server and the borrowers it knows.
+#[derive(Debug)]
+pub struct Lender {
+    store: SlabStore,
+    borrowers: Mutex<HashMap<BorrowerToken, Known>>,
+}
+
+#[derive(Debug)]
+struct Known {
+    id: BorrowerId,
+    connections: usize,
+}
+
+impl Lender {
+    /// A lender of `store`'s slabs, without borrowers.
+    pub fn new(store: SlabStore) -> Arc<Self> {
+        Arc::new(Self { store, borrowers: Mutex::default() })
+    }
+
+    /// The slabs.
+    pub fn store(&self) -> &SlabStore {
+        &self.store
+    }
+
+    /// How many borrowers there are.
+    pub fn borrowers(&self) -> usize {
+        self.known().len()
+    }
+
+    /// Lets a connection in.
+    pub(super) fn admit(self: &Arc<Self>, intent: Intent) -> Result<Membership, Ending> {
+        let mut known = self.known();
+        let (token, id) = match intent {
+            Intent::New => {
+                let mut token = [0; 16];
+                getrandom::fill(&mut token).map_err(|error| {
+                    tracing::error!(%error, "no random bytes for a borrower's token");
+                    Ending::Internal
+                })?;
+                let (token, id) = (BorrowerToken(token), self.store.register());
+                known.insert(token, Known { id, connections: 1 });
+                (token, id)
+            }
+            Intent::Join(token) => {
+                let borrower = known.get_mut(&token).ok_or(Ending::UnknownBorrower)?;
+                borrower.connections += 1;
+                (token, borrower.id)
+            }
+        };
+        Ok(Membership { lender: self.clone(), token, id })
+    }
+
+    fn leave(&self, token: BorrowerToken, id: BorrowerId) {
+        {
+            let mut known = self.known();
+            let Some(borrower) = known.get_mut(&token) else { return };
+            borrower.connections -= 1;
+            if borrower.connections > 0 {
+                return;
+            }
+            known.remove(&token);
+        }
+        // Nobody can join it any more, so it borrows nothing more.
+        let slabs = self.store.take_back_all(id);
+        tracing::info!(borrower = ?id, slabs, "borrower gone, slabs taken back");
+    }
+
+    fn known(&self) -> MutexGuard<'_, HashMap<BorrowerToken, Known>> {
+        self.borrowers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One connection's membership of a borrower. When the last one is dropped, the borrower's slabs are taken back.
+#[derive(Debug)]
+pub(super) struct Membership {
+    pub(super) lender: Arc<Lender>,
+    pub(super) token: BorrowerToken,
+    pub(super) id: BorrowerId,
+}
+
+impl Drop for Membership {
+    fn drop(&mut self) {
+        self.lender.leave(self.token, self.id);
+    }
+}

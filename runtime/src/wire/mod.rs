@@ -1,0 +1,70 @@
+//! The protocol between a borrower and `farmemd`, without sockets and without clocks.
+//!
+//! Bytes go in by `handle_input`, come out by `output`, and time is an argument; so the same code runs under any event
+//! loop, and a test can put any bytes and any delay in. [`ClientSession`] is the borrower's end of one connection,
+//! [`ServerSession`] the lender's; a [`Lender`] is what all of a lender's connections share.
+//!
+//! # Conversation
+//! The client speaks first: one *hello*, which the server answers with one *welcome* (or a refusal in the same shape). Then
+//! requests go one way and replies the other. Each request has a tag of the client's choosing; replies name it and may come in
+//! any order. Either end may close the connection at any time; a server that ends it because of something the client did
+//! says why in an *end* frame first.
+//!
+//! # Frames
+//! All numbers are little-endian. Fields called zero must be zero.
+//! ```text
+//! hello    32 B  magic 8 | version u32 | intent u32: 0 new borrower, 1 join | token 16 B (zero if new)
+//! welcome  48 B  magic 8 | version u32 | ending u32: 0 welcome              | token 16 B | slab bytes u32 | zero u32 | capacity u64
+//!
+//! request  20 B  kind u8 | zero u8, u16 | tag u32 | slab u32 | offset u32 | len u32
+//!          0x01  read                                slab       offset       1..=256 KiB
+//!          0x02  write                               slab       offset       1..=256 KiB      + len bytes
+//!          0x03  borrow                              0          0            0
+//!          0x04  return                              slab       0            0
+//!
+//! reply    12 B  kind u8 | code u8 | zero u16 | tag u32 | value u32
+//!          0x81  read      0                              len                                  + len bytes
+//!          0x82  written   0                              0
+//!          0x83  lent      0 done, 1 full, 2 no memory    slab (0 if not done)
+//!          0x84  returned  0                              0
+//!          0xff  end       an ending                      0                 tag 0; the last frame
+//! ```
+//! The first 16 bytes of hello and welcome are the same in every version, so that ends of different versions can tell each
+//! other so. A refusal is a welcome whose ending isn't 0 and whose other fields are zero.
+//!
+//! # Borrowers
+//! One process has many connections (one for each thread that misses, one for control). The first says *new* and is
+//! given a random token of 128 bits; the others *join* with it. The token is the secret that slabs are guarded by: who has
+//! it may read and write them. When a borrower's last connection has gone, its slabs are taken back and zeroed.
+//!
+//! # Bounds
+//! A client has a fixed number of tags. A server answers each request as it reads it and stops reading while more than
+//! [`server::OUTPUT_LIMIT`] bytes of replies are unsent, so a peer that doesn't read costs at most that and one reply. No length
+//! is trusted before it is checked, and nothing is allocated by a length that a peer sent.
+//!
+//! # Broken writes
+//! The payload of a write goes to its slab piece by piece as it arrives. A connection that ends within one leaves the range
+//! partly written. The far log's checksums are what notices.
+//!
+//! # Versions
+//! 1. The first.
+#![forbid(unsafe_code)]
+
+pub mod client;
+mod ending;
+pub mod frame;
+mod lender;
+mod outbuf;
+pub mod server;
+
+pub use client::{ClientSession, ControlDone, ControlVerb};
+pub use ending::Ending;
+pub use frame::BorrowerToken;
+pub use lender::Lender;
+pub use server::ServerSession;
+
+/// The version of the protocol that this program speaks.
+pub const VERSION: u32 = 1;
+
+/// Opens every conversation. The line end at its close shows a path that rewrites text.
+pub const MAGIC: [u8; 8] = *b"FARPTR\r\n";

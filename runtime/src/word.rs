@@ -1,0 +1,502 @@
+//! The metadata word: the 8-byte state of one object, and the protocol between mutators and the evacuator.
+//!
+//! # Layout
+//! ```text
+//!           63                                  16 15       8 7 6 5 4 3 2 1 0
+//! present   [ address of the contents (48 bits)   |   pins   |- - C R K c E 0]
+//! absent    [ far address or large id (40)  | ghost stamp 16 |  - - - L - F 1]
+//! vacant    [ next free slot (40)           | -              |  - - - - 1 - 1]
+//! ```
+//! - bit 0: absent. Bit 1: `E` evacuating (present), `F` fetching (absent). Bit 2: `c` cold (present), vacant (absent).
+//! - bit 3: `K` clean (present: the far copy named by the object header is valid), `L` large (absent: the field is a large id).
+//! - `R` relocating: the evacuator may be reading the bytes, but the object stays in the local heap, here or at another place.
+//! - `C` copying: the evacuator is reading a large object's bytes; only large objects use it.
+//! - pins: how many pins hold the object where it is (255: 255 or more, see [`crate::pins`]).
+//!
+//! Hot is stored as *not cold*, dirty as *not clean*, so that the fast path of a read tests three bits for zero
+//! ([`Word::is_fast_read`]) and that of a write six, in one instruction each, and then shifts the address down: load, test,
+//! branch, shift. It stores nothing.
+//!
+//! # Roles
+//! *Mutators* deref objects, inside a dereference scope. The *evacuator* is one at a time for each heap (whoever holds its
+//! lock). The borrow checker adds what the word need not: while `&T` is held no `&mut T` exists, and a pointer can't be
+//! dropped under a reference. The *cleaner* moves far copies; it acts as a mutator that holds a scope.
+//!
+//! # One round of evacuation
+//! 1. For each object in the victim segments that is present, not pinned and at its place: a hot one is marked `R`, a cold one `E`,
+//!    by CAS from the word as read.
+//! 2. One grace period: every scope that was open at its start has ended or been refreshed. After it, a reference to a marked
+//!    object can only be held by a thread that met the mark.
+//! 3. What is no longer as marked is left alone. This look must come after the grace period: a pin that was taken inside a
+//!    scope that the grace period waited for may write without a scope from then on. Then, for each object as marked:
+//!    `R`: copy to a fresh place, CAS from the exact marked word to the new address, hot bit taken away (it must be earned again).
+//!    `E`, clean: CAS from the exact marked word to absent. `E`, dirty: copy into a write-back buffer; when the far memory
+//!    has acknowledged it, the same CAS.
+//! 4. A CAS that fails: somebody came first; the copy is discarded, the object stays or has moved, its segment is tried again later.
+//! 5. A victim segment with nothing left in it is free: at once if nobody could hold a reference into it, which is so unless an
+//!    object was relocated (see below); otherwise after the next round's grace period.
+//!
+//! # What a mutator does that meets a mark
+//! - Read, `E`: CAS to the word with `R` in place of `E`, and hot (**rescue**), and on at once. The evacuator's CAS will fail. `R` stays behind
+//!   because the evacuator may be copying the bytes: a later writer must know. The evacuator takes it away when it finds that its CAS failed.
+//! - Read, `R`: nothing. The bytes stay valid at the old place: readers may go on reading them after the slot has
+//!   been changed to the new place, because the old segment is kept until the grace period after. So a hot object that is read
+//!   all the time can still be relocated, and segments do not get stuck under hot objects.
+//! - Write, `E`: rescue as a read does; then as `R`. (A marked object must not be copied before it is rescued: its segment could be
+//!   freed meanwhile.)
+//! - Write, `R`: the evacuator may be reading the bytes now, so they must not be written. The mutator has `&mut`, so nobody else
+//!   writes or reads: it copies the object to a fresh place itself and changes the slot by CAS to the new address, present and
+//!   dirty ([`Slot::self_relocate`]). Reading the old bytes from two sides is no race. Neither waits for the other, and an object that
+//!   is written all the time is relocated by its writer. If there is no room for the copy: an error, as for a miss.
+//! - Write, large object (it has a mapping of its own, a copy would cost as much again): the mutator clears `E` and `R`, then waits until
+//!   `C` is gone; the evacuator looks for that between pieces of 64 KiB and clears `C`. The wait is for a memcpy, never for I/O.
+//! - Pin: a rescue with one pin more. The evacuator does not mark pinned objects, and its CAS fails if a pin came later.
+//! - Drop: contents that have a `Drop` are moved out first (a read); then CAS from an unmarked or rescued word to vacant, inside a scope, so that
+//!   the header can be read before.
+//!
+//! # Misses
+//! A thread that meets *absent* claims the fetch by CAS to the same word with `F`, brings the object into local memory
+//! and publishes by CAS from the exact claimed word to present. Whoever meets `F` waits for the claimer, helping it where it can. A
+//! failed fetch is given back by CAS to the word before. A claimed word is changed by its claimer only: the cleaner leaves it alone.
+//!
+//! # Far copies
+//! The header of a present object is immutable once published, and names the far copy it was fetched from. `K` says whether that
+//! copy is still valid. Whoever takes `K` away (first write; cleaner that wants the space) frees the far copy, once, because the
+//! CAS that takes it away succeeds once.
+//!
+//! # Orderings
+//! - Publishing an address (`publish`, `finish_relocated`, `self_relocate`) is a release; every load of the word is an acquire: who sees
+//!   the address sees the object's bytes.
+//! - `begin_write`, `rescue`, `pin`: acquire-release is more than they need (the borrow checker orders references of one object among
+//!   mutators); it keeps the release sequence of the publisher going, since these are read-modify-writes.
+//! - Mark and scope: see [`crate::scope`]; the fences are there.
+//! - What a mutator wrote through `&mut` is seen by the evacuator's copy because the end of a scope is a release and the grace
+//!   period's loads are acquires.
+#![forbid(unsafe_code)]
+
+use crate::addr::{FarAddr, LargeId, ObjectAddr, SlotId};
+use crate::sync::{AtomicU64, Ordering};
+use std::fmt;
+
+/// The state of one object, as a value.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Word(u64);
+
+const ABSENT: u64 = 1 << 0;
+const EVACUATING: u64 = 1 << 1;
+const COLD: u64 = 1 << 2;
+const CLEAN: u64 = 1 << 3;
+const RELOCATING: u64 = 1 << 4;
+const COPYING: u64 = 1 << 5;
+const PIN_SHIFT: u32 = 8;
+const PIN_ONE: u64 = 1 << PIN_SHIFT;
+const PIN_MASK: u64 = 0xff << PIN_SHIFT;
+const ADDR_SHIFT: u32 = 16;
+
+const FETCHING: u64 = 1 << 1;
+const VACANT: u64 = 1 << 2;
+const LARGE: u64 = 1 << 3;
+const STAMP_SHIFT: u32 = 8;
+const FAR_SHIFT: u32 = 24;
+
+const READ_SLOW: u64 = ABSENT | EVACUATING | COLD;
+const WRITE_SLOW: u64 = READ_SLOW | CLEAN | RELOCATING | COPYING;
+
+/// When an object was evacuated, on the clock of evacuated volume: the ghost memory of the hotness policy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stamp(pub u16);
+
+/// Where an absent object is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FarPlace {
+    /// One far object in one place.
+    At(FarAddr),
+    /// In pieces; the table of large objects knows where.
+    Large(LargeId),
+}
+
+/// Whether an object's local copy is newer than the far one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Freshness {
+    /// The far copy named in the header is valid.
+    Clean,
+    /// There is no valid far copy.
+    Dirty,
+}
+
+/// Whether a new local copy starts as recently used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Warmth {
+    /// Counts as used.
+    Hot,
+    /// Has yet to be used again.
+    Cold,
+}
+
+/// What a word says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// A local copy exists.
+    Present(ObjectAddr),
+    /// No local copy exists, and nobody fetches one.
+    Absent(FarPlace),
+    /// Somebody is fetching it.
+    Fetching(FarPlace),
+    /// The slot belongs to no object.
+    Vacant,
+}
+
+impl Word {
+    /// A present object.
+    pub fn present(addr: ObjectAddr, freshness: Freshness, warmth: Warmth) -> Self {
+        let clean = if freshness == Freshness::Clean { CLEAN } else { 0 };
+        let cold = if warmth == Warmth::Cold { COLD } else { 0 };
+        Word((addr.get() as u64) << ADDR_SHIFT | clean | cold)
+    }
+
+    /// An absent object that nobody fetches.
+    pub fn absent(place: FarPlace, stamp: Stamp) -> Self {
+        let (bits, large) = match place {
+            FarPlace::At(addr) => (addr.to_bits(), 0),
+            FarPlace::Large(id) => (id.0, LARGE),
+        };
+        Word(bits << FAR_SHIFT | u64::from(stamp.0) << STAMP_SHIFT | large | ABSENT)
+    }
+
+    /// A slot without an object, in a list of such slots.
+    pub fn vacant(next: SlotId) -> Self {
+        Word(u64::from(next.0) << FAR_SHIFT | VACANT | ABSENT)
+    }
+
+    /// Present, hot, not evacuating: a reader may go on without a store.
+    #[inline(always)]
+    pub const fn is_fast_read(self) -> bool {
+        self.0 & READ_SLOW == 0
+    }
+
+    /// As `is_fast_read`, and dirty already and not about to move: a writer may go on without a store.
+    #[inline(always)]
+    pub const fn is_fast_write(self) -> bool {
+        self.0 & WRITE_SLOW == 0
+    }
+
+    /// The address field. Means something for a present object only.
+    #[inline(always)]
+    pub const fn addr(self) -> ObjectAddr {
+        ObjectAddr::from_bits(self.0 >> ADDR_SHIFT)
+    }
+
+    /// What the word says.
+    pub fn state(self) -> State {
+        if self.0 & ABSENT == 0 {
+            return State::Present(self.addr());
+        }
+        if self.0 & VACANT != 0 {
+            return State::Vacant;
+        }
+        let bits = self.0 >> FAR_SHIFT;
+        let place = if self.0 & LARGE != 0 { FarPlace::Large(LargeId(bits)) } else { FarPlace::At(FarAddr::from_bits(bits)) };
+        if self.0 & FETCHING != 0 { State::Fetching(place) } else { State::Absent(place) }
+    }
+
+    /// The bits with `R` in place of `E`.
+    const fn rescued(self) -> u64 {
+        if self.0 & EVACUATING != 0 { self.0 & !EVACUATING | RELOCATING } else { self.0 }
+    }
+
+    /// Whether a local copy exists.
+    #[inline]
+    pub const fn is_present(self) -> bool {
+        self.0 & ABSENT == 0
+    }
+
+    /// Whether a local copy exists at `addr`.
+    #[inline]
+    pub fn is_present_at(self, addr: ObjectAddr) -> bool {
+        self.0 & ABSENT == 0 && self.addr() == addr
+    }
+
+    /// Present and marked for leaving the local heap.
+    pub const fn is_evacuating(self) -> bool {
+        self.0 & (ABSENT | EVACUATING) == EVACUATING
+    }
+
+    /// Present and marked for moving within the local heap.
+    pub const fn is_relocating(self) -> bool {
+        self.0 & (ABSENT | RELOCATING) == RELOCATING
+    }
+
+    /// Present and large, and the evacuator reads its bytes.
+    pub const fn is_copying(self) -> bool {
+        self.0 & (ABSENT | COPYING) == COPYING
+    }
+
+    /// Present and used since the evacuator last took notice.
+    pub const fn is_hot(self) -> bool {
+        self.0 & (ABSENT | COLD) == 0
+    }
+
+    /// Present and its far copy valid.
+    pub const fn is_clean(self) -> bool {
+        self.0 & (ABSENT | CLEAN) == CLEAN
+    }
+
+    /// Pins that hold a present object (255: or more).
+    pub const fn pins(self) -> u8 {
+        if self.0 & ABSENT != 0 { 0 } else { (self.0 >> PIN_SHIFT) as u8 }
+    }
+
+    /// When an absent object was evacuated.
+    pub const fn stamp(self) -> Stamp {
+        Stamp((self.0 >> STAMP_SHIFT) as u16)
+    }
+
+    /// The next slot of the list a vacant slot is in.
+    pub fn next_vacant(self) -> SlotId {
+        debug_assert_eq!(self.state(), State::Vacant);
+        SlotId((self.0 >> FAR_SHIFT) as u32)
+    }
+
+    /// The bits, for display and for tests.
+    pub const fn to_bits(self) -> u64 {
+        self.0
+    }
+}
+
+impl fmt::Debug for Word {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut flags = String::new();
+        if self.is_present() {
+            for (bit, name) in [(EVACUATING, "E"), (COLD, "c"), (CLEAN, "K"), (RELOCATING, "R"), (COPYING, "C")] {
+                flags.push_str(if self.0 & bit != 0 { name } else { "" });
+            }
+        }
+        write!(f, "{:?} {flags} pins={} stamp={}", self.state(), self.pins(), self.stamp().0)
+    }
+}
+
+/// What became of a transition: done, or the word had changed to what is returned.
+pub type Outcome = Result<Word, Word>;
+
+/// What became of a pin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub enum PinOutcome {
+    /// The object is pinned; the word now.
+    Pinned(Word),
+    /// The count in the word is full; the overflow table must take it.
+    Full,
+    /// The word had changed to this.
+    Changed(Word),
+}
+
+/// What became of an unpin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub enum UnpinOutcome {
+    /// One pin fewer.
+    Unpinned,
+    /// The count in the word is full; the overflow table must be asked first.
+    Full,
+}
+
+/// The cell that holds a metadata word, at a stable address: the only pointer to its object.
+#[derive(Debug)]
+#[repr(transparent)]
+pub struct Slot(AtomicU64);
+
+const _: () = assert!(cfg!(farptr_loom) || size_of::<Slot>() == 8);
+
+impl Slot {
+    /// A slot that says `word`.
+    pub fn new(word: Word) -> Self {
+        Slot(AtomicU64::new(word.0))
+    }
+
+    /// The word now. Acquire: partner of every publication.
+    #[inline(always)]
+    pub fn load(&self) -> Word {
+        Word(self.0.load(Ordering::Acquire))
+    }
+
+    /// Sets the word while nobody else knows of the slot's object (a slot just taken from the table). Release: partner of `load`.
+    pub fn init(&self, word: Word) {
+        self.0.store(word.0, Ordering::Release);
+    }
+
+    #[inline]
+    fn change(&self, from: Word, to: u64) -> Outcome {
+        match self.0.compare_exchange(from.0, to, Ordering::AcqRel, Ordering::Acquire) {
+            Ok(_) => Ok(Word(to)),
+            Err(now) => Err(Word(now)),
+        }
+    }
+
+    /// Read of a present object that is cold or evacuating: makes it hot and rescues it.
+    pub fn rescue(&self, from: Word) -> Outcome {
+        debug_assert!(from.is_present());
+        self.change(from, from.rescued() & !COLD)
+    }
+
+    /// Read that must not count as a use: rescues only.
+    pub fn rescue_cold(&self, from: Word) -> Outcome {
+        debug_assert!(from.is_present());
+        self.change(from, from.rescued())
+    }
+
+    /// First write to a present object at rest: makes it dirty and hot. If it was clean, the caller must free the far copy that the
+    /// header names.
+    pub fn begin_write(&self, from: Word) -> Outcome {
+        debug_assert!(from.is_present() && from.0 & (EVACUATING | RELOCATING | COPYING) == 0);
+        self.change(from, from.0 & !(COLD | CLEAN))
+    }
+
+    /// Write to a large object: takes the evacuator's mark away. `C` stays until the evacuator has noticed.
+    pub fn rescue_large(&self, from: Word) -> Outcome {
+        debug_assert!(from.is_present());
+        self.change(from, from.0 & !(COLD | EVACUATING | RELOCATING))
+    }
+
+    /// The writer of a marked object has copied it to `to` itself: present there, dirty, hot. If it was clean, the caller must free
+    /// the far copy that the old header names.
+    pub fn self_relocate(&self, from: Word, to: ObjectAddr) -> Outcome {
+        debug_assert!(from.is_relocating() && !from.is_evacuating());
+        debug_assert_eq!(from.pins(), 0, "the writer's borrow excludes pins");
+        self.change(from, Word::present(to, Freshness::Dirty, Warmth::Hot).0)
+    }
+
+    /// The cleaner wants the far copy's space: makes a present, clean object dirty. The caller must free the far copy.
+    pub fn disown_far_copy(&self, from: Word) -> Outcome {
+        debug_assert!(from.is_clean());
+        self.change(from, from.0 & !CLEAN)
+    }
+
+    /// The cleaner has copied an absent object's far copy elsewhere.
+    pub fn move_far(&self, from: FarAddr, to: FarAddr) -> Outcome {
+        let now = self.load();
+        if now.state() != State::Absent(FarPlace::At(from)) {
+            return Err(now);
+        }
+        self.change(now, Word::absent(FarPlace::At(to), now.stamp()).0)
+    }
+
+    /// Evacuator: marks a cold object for leaving.
+    pub fn mark_evacuating(&self, from: Word) -> Outcome {
+        debug_assert!(from.is_present() && from.pins() == 0);
+        self.change(from, from.0 | EVACUATING)
+    }
+
+    /// Evacuator: marks a hot object for moving within the local heap.
+    pub fn mark_relocating(&self, from: Word) -> Outcome {
+        debug_assert!(from.is_present() && from.pins() == 0);
+        self.change(from, from.0 | RELOCATING)
+    }
+
+    /// Evacuator: begins to read a large object's bytes.
+    pub fn mark_copying(&self, marked: Word) -> Outcome {
+        debug_assert!(marked.is_evacuating());
+        self.change(marked, marked.0 | COPYING)
+    }
+
+    /// Evacuator: has read a large object's bytes.
+    pub fn end_copying(&self, copying: Word) -> Outcome {
+        debug_assert!(copying.is_copying() && copying.is_evacuating());
+        self.change(copying, copying.0 & !COPYING)
+    }
+
+    /// Evacuator: the object leaves; its far copy is at `place`.
+    pub fn finish_absent(&self, marked: Word, place: FarPlace, stamp: Stamp) -> Outcome {
+        debug_assert!(marked.is_evacuating());
+        self.change(marked, Word::absent(place, stamp).0)
+    }
+
+    /// Evacuator: the object has been copied to `to`, and must earn its hot bit again.
+    pub fn finish_relocated(&self, marked: Word, to: ObjectAddr) -> Outcome {
+        debug_assert!(marked.is_relocating());
+        let freshness = if marked.is_clean() { Freshness::Clean } else { Freshness::Dirty };
+        self.change(marked, Word::present(to, freshness, Warmth::Cold).0)
+    }
+
+    /// Evacuator: gives up on leaving, for an object whose word is still the marked one.
+    pub fn unmark(&self, marked: Word) -> Outcome {
+        debug_assert!(marked.is_present());
+        self.change(marked, marked.0 & !(EVACUATING | RELOCATING | COPYING))
+    }
+
+    /// Evacuator: its CAS has failed, and it does not read the bytes any more. Takes `R` and `C` away, wherever the word has got to: in
+    /// words that are not present these bits mean nothing.
+    pub fn end_reading(&self) -> Word {
+        let keep = !(RELOCATING | COPYING);
+        Word(self.0.fetch_and(keep, Ordering::AcqRel) & keep)
+    }
+
+    /// Evacuator: takes the hot bit away, without marking. Failure means that somebody used it just now.
+    pub fn cool(&self, from: Word) -> Outcome {
+        debug_assert!(from.is_present());
+        self.change(from, from.0 | COLD)
+    }
+
+    /// Miss: claims the fetch.
+    pub fn claim_fetch(&self, from: Word) -> Outcome {
+        debug_assert!(matches!(from.state(), State::Absent(_)));
+        self.change(from, from.0 | FETCHING)
+    }
+
+    /// Claimer: the object has arrived.
+    pub fn publish(&self, claimed: Word, to: Word) -> Outcome {
+        debug_assert!(matches!(claimed.state(), State::Fetching(_)) && to.is_present());
+        self.change(claimed, to.0)
+    }
+
+    /// Claimer: the fetch has failed; the object is where it was.
+    pub fn abandon_fetch(&self, claimed: Word) -> Outcome {
+        debug_assert!(matches!(claimed.state(), State::Fetching(_)));
+        self.change(claimed, claimed.0 & !FETCHING)
+    }
+
+    /// Pins a present object where it is, and rescues it.
+    pub fn pin(&self, from: Word) -> PinOutcome {
+        debug_assert!(from.is_present());
+        if from.0 & PIN_MASK == PIN_MASK {
+            return PinOutcome::Full;
+        }
+        match self.change(from, (from.rescued() & !COLD) + PIN_ONE) {
+            Ok(word) => PinOutcome::Pinned(word),
+            Err(word) => PinOutcome::Changed(word),
+        }
+    }
+
+    /// Takes one pin away. The object is present: it is pinned.
+    pub fn unpin(&self) -> UnpinOutcome {
+        let mut word = self.load();
+        loop {
+            debug_assert!(word.pins() > 0, "unpin of an object that is not pinned");
+            if word.0 & PIN_MASK == PIN_MASK {
+                return UnpinOutcome::Full;
+            }
+            match self.change(word, word.0 - PIN_ONE) {
+                Ok(_) => return UnpinOutcome::Unpinned,
+                Err(now) => word = now,
+            }
+        }
+    }
+
+    /// Takes one pin away from a full count, while the caller holds the overflow table's lock and has found no entry there.
+    pub fn unpin_full(&self) {
+        let mut word = self.load();
+        while let Err(now) = self.change(word, word.0 - PIN_ONE) {
+            word = now;
+        }
+    }
+
+    /// The owner drops the object. The word is unmarked or rescued if present.
+    pub fn vacate_from(&self, from: Word) -> Outcome {
+        debug_assert!(!from.is_evacuating());
+        self.change(from, Word::vacant(SlotId::NONE).0)
+    }
+
+    /// As `vacate_from`, whatever the word; for slots that are never present. Returns what it said.
+    pub fn vacate(&self) -> Word {
+        Word(self.0.swap(Word::vacant(SlotId::NONE).0, Ordering::AcqRel))
+    }
+}

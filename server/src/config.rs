@@ -1,0 +1,163 @@
+//! What to lend and where, and what can be wrong with that.
+
+use crate::machine::{self, Memory};
+use farptr_runtime::bytes::format_size;
+use farptr_runtime::slab::{DEFAULT_SLAB_BYTES, SlabError};
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::time::Duration;
+
+/// How long workers spin after the last byte moved before they sleep, unless set. Longer than a borrower computes between two
+/// misses in a row, as a rule, and five times what waking costs.
+pub const DEFAULT_SPIN: Duration = Duration::from_micros(200);
+
+/// Connections at once, unless set.
+pub const DEFAULT_MAX_CONNECTIONS: usize = 1024;
+
+/// What a daemon lends, and how.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// `HOST:PORT` to listen at; port 0 lets the system choose.
+    pub listen: String,
+    /// Bytes to lend, rounded down to whole slabs. Taken when the daemon starts.
+    pub capacity: u64,
+    /// Bytes of a slab; a multiple of 256 KiB.
+    pub slab_bytes: u32,
+    /// Threads that serve connections; `None` chooses by the number of processors.
+    pub threads: Option<usize>,
+    /// How long a thread spins after the last byte moved before it sleeps.
+    pub spin: Duration,
+    /// Connections at once.
+    pub max_connections: usize,
+}
+
+impl Config {
+    /// The usual settings for lending `capacity` bytes at `listen`.
+    pub fn new(listen: impl Into<String>, capacity: u64) -> Self {
+        Self {
+            listen: listen.into(),
+            capacity,
+            slab_bytes: DEFAULT_SLAB_BYTES,
+            threads: None,
+            spin: DEFAULT_SPIN,
+            max_connections: DEFAULT_MAX_CONNECTIONS,
+        }
+    }
+
+    /// Threads to serve with. One on small machines, because a spinning worker takes a processor that the borrower, if it runs
+    /// here too, needs; a worker for every second processor on larger ones, and four at most: that fills a 100 Gbit/s link.
+    pub(crate) fn workers(&self) -> usize {
+        self.threads.unwrap_or_else(|| {
+            let processors = std::thread::available_parallelism().map_or(1, usize::from);
+            (processors / 2).clamp(1, 4)
+        })
+    }
+
+    /// Where to listen.
+    pub(crate) fn addresses(&self) -> Result<Vec<SocketAddr>, StartError> {
+        let bad = |why: String| StartError::Address { given: self.listen.clone(), why };
+        let malformed = self.listen.rsplit_once(':').is_none_or(|(host, port)| host.is_empty() || port.parse::<u16>().is_err());
+        if malformed {
+            return Err(bad("it is not HOST:PORT".into()));
+        }
+        let found: Vec<_> = self.listen.to_socket_addrs().map_err(|error| bad(error.to_string()))?.collect();
+        if found.is_empty() { Err(bad("the host has no address".into())) } else { Ok(found) }
+    }
+
+    /// Checks what can be checked before memory is taken.
+    pub(crate) fn check(&self) -> Result<(), StartError> {
+        if self.threads == Some(0) || self.threads.is_some_and(|threads| threads > 1024) {
+            return Err(StartError::Setting("the number of threads must be 1 to 1024".into()));
+        }
+        if self.max_connections == 0 {
+            return Err(StartError::Setting("0 connections would serve nobody; give at least 1".into()));
+        }
+        if self.capacity == 0 {
+            return Err(StartError::Setting("a capacity of 0 bytes lends nothing; give for example 4GiB".into()));
+        }
+        match machine::memory() {
+            Some(memory) => self.check_against(memory),
+            None => Ok(()),
+        }
+    }
+
+    fn check_against(&self, memory: Memory) -> Result<(), StartError> {
+        if self.capacity > memory.available {
+            return Err(StartError::TooMuch {
+                capacity: format_size(self.capacity),
+                total: format_size(memory.total),
+                available: format_size(memory.available),
+            });
+        }
+        Ok(())
+    }
+}
+
+/// Why a daemon did not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The address can't be listened at.
+    #[error("can't listen at {given:?}: {why}; give --listen HOST:PORT, for example 127.0.0.1:7070")]
+    Address {
+        /// As it was given.
+        given: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// Another program has the port.
+    #[error(
+        "can't listen at {0:?}: the port is in use; end the program that uses it or give another port (0 lets the system choose)"
+    )]
+    PortInUse(String),
+    /// More memory than there is.
+    #[error("can't lend {capacity}: of this machine's {total} of memory {available} are free; give a smaller --capacity")]
+    TooMuch {
+        /// What was asked for.
+        capacity: String,
+        /// What there is.
+        total: String,
+        /// What is free.
+        available: String,
+    },
+    /// The slabs can't be made.
+    #[error("can't lend: {0}")]
+    Slabs(#[from] SlabError),
+    /// A setting makes no sense.
+    #[error("{0}")]
+    Setting(String),
+    /// The system refused something.
+    #[error("can't start: {0}")]
+    System(#[from] std::io::Error),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_machine_does_not_have_is_not_lent() {
+        let config = Config::new("127.0.0.1:0", 8 << 30);
+        let memory = Memory { total: 16 << 30, available: 7 << 30 };
+        let error = config.check_against(memory).expect_err("too much").to_string();
+        assert!(error.contains("8.0 GiB") && error.contains("7.0 GiB") && error.contains("--capacity"), "{error}");
+        assert!(config.check_against(Memory { available: 8 << 30, ..memory }).is_ok());
+    }
+
+    #[test]
+    fn settings_that_make_no_sense_are_refused() {
+        let good = Config::new("127.0.0.1:0", 1 << 20);
+        assert!(good.check().is_ok());
+        for bad in [
+            Config { capacity: 0, ..good.clone() },
+            Config { capacity: u64::MAX, ..good.clone() },
+            Config { threads: Some(0), ..good.clone() },
+            Config { max_connections: 0, ..good.clone() },
+        ] {
+            assert!(bad.check().is_err(), "{bad:?}");
+        }
+        for listen in ["", "7070", "127.0.0.1", "127.0.0.1:99999", ":7070"] {
+            let error = Config::new(listen, 1 << 20).addresses().expect_err(listen).to_string();
+            assert!(error.contains("HOST:PORT"), "{error}");
+        }
+    }
+}

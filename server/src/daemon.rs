@@ -1,0 +1,147 @@
+//! A running `farmemd`: its workers, and the thread that zeroes returned slabs.
+
+use crate::config::{Config, StartError};
+use crate::worker::{Desk, Shared, Worker};
+use farptr_runtime::slab::{SlabStore, SlabStoreConfig, Supply};
+use farptr_runtime::wire::Lender;
+use mio::Poll;
+use mio::net::TcpListener;
+use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+use tracing::error;
+
+/// How long the zeroing thread sleeps if nothing wakes it.
+const SCRUB_SLEEP: Duration = Duration::from_secs(60);
+
+/// A lender of slabs at an address. Dropping it ends it.
+#[derive(Debug)]
+pub struct Daemon {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Daemon {
+    /// Takes the memory, listens and serves.
+    pub fn start(config: Config) -> Result<Self, StartError> {
+        Self::start_with(config, |_| {})
+    }
+
+    /// The same; calls `on_worker_end` with a message from the thread of a worker that ended though nobody stopped the daemon.
+    pub fn start_with(config: Config, on_worker_end: impl Fn(String) + Clone + Send + 'static) -> Result<Self, StartError> {
+        config.check()?;
+        // Before the memory, which takes a while: a port in use is known at once.
+        let listener = listen(&config)?;
+        let address = listener.local_addr()?;
+        let Config { capacity, slab_bytes, .. } = config;
+        let lender = Lender::new(SlabStore::new(SlabStoreConfig { capacity, slab_bytes, supply: Supply::Upfront })?);
+
+        let polls = (0..config.workers()).map(|_| Poll::new()).collect::<io::Result<Vec<_>>>()?;
+        let desks = polls.iter().map(Desk::new).collect::<io::Result<Vec<_>>>()?;
+        let shared = Arc::new(Shared {
+            lender,
+            spin: config.spin,
+            max_connections: config.max_connections,
+            stopping: AtomicBool::new(false),
+            connections: AtomicUsize::new(0),
+            desks,
+        });
+        // From here on an early return stops what has been started, by the drop of `daemon`.
+        let mut daemon = Self { address, shared, threads: Vec::new() };
+        daemon.start_scrubber()?;
+        let mut listener = Some(listener);
+        for (number, poll) in polls.into_iter().enumerate() {
+            let worker = Worker::new(number, poll, daemon.shared.clone(), listener.take())?;
+            let (shared, on_end) = (daemon.shared.clone(), on_worker_end.clone());
+            let run = move || {
+                let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| worker.run()));
+                if !shared.stopping.load(Ordering::Acquire) {
+                    let why = match ended {
+                        Ok(Ok(())) => "without a reason".to_string(),
+                        Ok(Err(error)) => error.to_string(),
+                        Err(_) => "by a panic, which is a fault of this program".to_string(),
+                    };
+                    error!(worker = number, "worker ended: {why}");
+                    on_end(why);
+                }
+            };
+            daemon.threads.push(std::thread::Builder::new().name(format!("farmemd-{number}")).spawn(run)?);
+        }
+        Ok(daemon)
+    }
+
+    /// Where it listens. The port is the one the system chose if port 0 was asked for.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Bytes it lends at most.
+    pub fn capacity(&self) -> u64 {
+        self.shared.lender.store().capacity()
+    }
+
+    /// Bytes of a slab.
+    pub fn slab_bytes(&self) -> u32 {
+        self.shared.lender.store().slab_bytes()
+    }
+
+    /// Bytes lent now.
+    pub fn lent_bytes(&self) -> u64 {
+        self.shared.lender.store().lent_bytes()
+    }
+
+    /// Connections open now.
+    pub fn connections(&self) -> usize {
+        self.shared.connections.load(Ordering::Relaxed)
+    }
+
+    fn start_scrubber(&mut self) -> io::Result<()> {
+        let shared = self.shared.clone();
+        let run = move || {
+            let store = shared.lender.store();
+            while !shared.stopping.load(Ordering::Acquire) {
+                if !store.scrub_one() {
+                    store.wait_dirty(SCRUB_SLEEP);
+                }
+            }
+        };
+        self.threads.push(std::thread::Builder::new().name("farmemd-scrub".into()).spawn(run)?);
+        Ok(())
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        self.shared.stopping.store(true, Ordering::Release);
+        for desk in &self.shared.desks {
+            if let Err(error) = desk.waker.wake() {
+                // It notices at its next check.
+                error!(%error, "a worker can't be woken to end");
+            }
+        }
+        self.shared.lender.store().wake_scrubber();
+        for thread in self.threads.drain(..) {
+            // Its panic, if it had one, has been reported.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn listen(config: &Config) -> Result<TcpListener, StartError> {
+    let mut last = None;
+    for address in config.addresses()? {
+        match TcpListener::bind(address) {
+            Ok(listener) => return Ok(listener),
+            Err(error) => last = Some(error),
+        }
+    }
+    Err(match last {
+        Some(error) if error.kind() == ErrorKind::AddrInUse => StartError::PortInUse(config.listen.clone()),
+        Some(error) => StartError::Address { given: config.listen.clone(), why: error.to_string() },
+        None => StartError::Address { given: config.listen.clone(), why: "the host has no address".into() },
+    })
+}

@@ -1,0 +1,245 @@
+//! One thread's event loop over many connections.
+//!
+//! It spins for a bounded time after the last byte moved, so that a borrower that misses again and again gets its answers
+//! without waking anybody; then it sleeps in epoll, so that a server nobody uses takes no processor. Worker 0 also
+//! accepts, and hands each connection to the worker that has fewest.
+
+use crate::connection::{Connection, Drive, Over};
+use farptr_runtime::wire::{Ending, Lender, ServerSession};
+use mio::net::{TcpListener, TcpStream};
+use mio::{Events, Interest, Poll, Token, Waker};
+use socket2::{SockRef, TcpKeepalive};
+use std::io::{self, ErrorKind, Write};
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+use tracing::{info, warn};
+
+/// Bytes a worker receives at once, for whichever connection. A far segment's write in one go.
+const SCRATCH_BYTES: usize = 256 << 10;
+
+/// How often connections are looked at for what they don't do. Handshake and stall timeouts are this exact.
+const CHECK_EVERY: Duration = Duration::from_secs(1);
+
+/// A borrower's machine that vanished is probed after this.
+const KEEPALIVE: Duration = Duration::from_secs(15);
+
+const LISTENER: Token = Token(usize::MAX);
+const WAKER: Token = Token(usize::MAX - 1);
+
+/// What all workers share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) lender: Arc<Lender>,
+    pub(crate) spin: Duration,
+    pub(crate) max_connections: usize,
+    pub(crate) stopping: AtomicBool,
+    pub(crate) connections: AtomicUsize,
+    pub(crate) desks: Vec<Desk>,
+}
+
+/// Where a worker can be reached by others.
+#[derive(Debug)]
+pub(crate) struct Desk {
+    pub(crate) waker: Waker,
+    inbox: Mutex<Vec<(TcpStream, SocketAddr)>>,
+    load: AtomicUsize,
+}
+
+impl Desk {
+    /// A desk for the worker that polls `poll`.
+    pub(crate) fn new(poll: &Poll) -> io::Result<Self> {
+        Ok(Self { waker: Waker::new(poll.registry(), WAKER)?, inbox: Mutex::default(), load: AtomicUsize::new(0) })
+    }
+}
+
+/// One thread's event loop.
+#[derive(Debug)]
+pub(crate) struct Worker {
+    number: usize,
+    poll: Poll,
+    shared: Arc<Shared>,
+    listener: Option<TcpListener>,
+    connections: Vec<Option<Connection>>,
+    free: Vec<usize>,
+    /// Connections that used up their turns.
+    unfinished: Vec<usize>,
+    scratch: Box<[u8]>,
+}
+
+impl Worker {
+    /// Worker `number`; the one that is given the listener accepts.
+    pub(crate) fn new(number: usize, poll: Poll, shared: Arc<Shared>, mut listener: Option<TcpListener>) -> io::Result<Self> {
+        if let Some(listener) = &mut listener {
+            poll.registry().register(listener, LISTENER, Interest::READABLE)?;
+        }
+        Ok(Self {
+            number,
+            poll,
+            shared,
+            listener,
+            connections: Vec::new(),
+            free: Vec::new(),
+            unfinished: Vec::new(),
+            scratch: vec![0; SCRATCH_BYTES].into_boxed_slice(),
+        })
+    }
+
+    /// Serves until the daemon stops.
+    pub(crate) fn run(mut self) -> io::Result<()> {
+        let mut events = Events::with_capacity(256);
+        let mut now = Instant::now();
+        let mut spin_until = now;
+        let mut check_at = now + CHECK_EVERY;
+        while !self.shared.stopping.load(Ordering::Acquire) {
+            let spinning = now < spin_until || !self.unfinished.is_empty();
+            let patience = if spinning {
+                Some(Duration::ZERO)
+            } else if self.free.len() == self.connections.len() && self.listener.is_none() {
+                None
+            } else {
+                Some(check_at.saturating_duration_since(now))
+            };
+            match self.poll.poll(&mut events, patience) {
+                Err(error) if error.kind() != ErrorKind::Interrupted => return Err(error),
+                _ => {}
+            }
+            let mut moved = false;
+            for index in std::mem::take(&mut self.unfinished) {
+                moved |= self.serve(index, true);
+            }
+            for event in &events {
+                match event.token() {
+                    LISTENER => self.accept(),
+                    WAKER => self.take_in(),
+                    Token(index) => moved |= self.serve(index, event.is_read_closed() || event.is_error()),
+                }
+            }
+            now = Instant::now();
+            if moved {
+                spin_until = now + self.shared.spin;
+            }
+            if now >= check_at {
+                check_at = now + CHECK_EVERY;
+                self.check(now);
+            }
+        }
+        for index in 0..self.connections.len() {
+            self.close(index, &Over::Ended(Ending::ShuttingDown));
+        }
+        Ok(())
+    }
+
+    /// Lets a connection do what it can. Whether anything moved.
+    fn serve(&mut self, index: usize, to_the_end: bool) -> bool {
+        // An event may be about a connection that was closed a moment ago.
+        let Some(connection) = self.connections.get_mut(index).and_then(Option::as_mut) else { return false };
+        match connection.drive(&mut self.scratch, to_the_end) {
+            Ok(Drive::Idle) => false,
+            Ok(Drive::Moved) => true,
+            Ok(Drive::More) => {
+                self.unfinished.push(index);
+                true
+            }
+            Err(over) => {
+                self.close(index, &over);
+                true
+            }
+        }
+    }
+
+    fn check(&mut self, now: Instant) {
+        for index in 0..self.connections.len() {
+            if let Some(connection) = &mut self.connections[index]
+                && let Err(over) = connection.check(now)
+            {
+                self.close(index, &over);
+            }
+        }
+        // An accept that failed for want of file descriptors is announced by no further event.
+        self.accept();
+    }
+
+    fn close(&mut self, index: usize, why: &Over) {
+        let Some(mut connection) = self.connections[index].take() else { return };
+        let (peer, worker) = (connection.peer, self.number);
+        if why.is_misbehaviour() {
+            warn!(%peer, worker, "connection {why}");
+        } else {
+            info!(%peer, worker, "connection {why}");
+        }
+        // Closing the socket would do; this says so to the registry, whose contract asks for it.
+        let _ = self.poll.registry().deregister(&mut connection.stream);
+        connection.close(why, &mut self.scratch);
+        self.free.push(index);
+        self.desk().load.fetch_sub(1, Ordering::Relaxed);
+        self.shared.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    fn accept(&mut self) {
+        loop {
+            let Some(listener) = &self.listener else { return };
+            match listener.accept() {
+                Ok((stream, peer)) => self.receive_guest(stream, peer),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
+                Err(error) if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::ConnectionAborted) => {}
+                Err(error) => {
+                    warn!(%error, "can't accept connections now; trying again in a second");
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Gives a new connection to the worker that has fewest, or turns it away.
+    fn receive_guest(&mut self, mut stream: TcpStream, peer: SocketAddr) {
+        if self.shared.connections.load(Ordering::Relaxed) >= self.shared.max_connections {
+            warn!(%peer, limit = self.shared.max_connections, "connection turned away: too many; see --max-connections");
+            let _ = stream.write(&ServerSession::refusal(Ending::TooManyConnections));
+            return;
+        }
+        let keepalive = TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE / 3);
+        let ready = stream.set_nodelay(true).and_then(|()| SockRef::from(&stream).set_tcp_keepalive(&keepalive));
+        if let Err(error) = ready {
+            warn!(%peer, %error, "connection turned away: its socket can't be set up");
+            return;
+        }
+        let loads = self.shared.desks.iter().map(|desk| desk.load.load(Ordering::Relaxed));
+        let Some((chosen, _)) = loads.enumerate().min_by_key(|(_, load)| *load) else { return };
+        let desk = &self.shared.desks[chosen];
+        self.shared.connections.fetch_add(1, Ordering::Relaxed);
+        desk.load.fetch_add(1, Ordering::Relaxed);
+        desk.inbox.lock().unwrap_or_else(PoisonError::into_inner).push((stream, peer));
+        if chosen == self.number {
+            self.take_in();
+        } else if let Err(error) = desk.waker.wake() {
+            warn!(%error, "a worker can't be woken; its new connection waits");
+        }
+    }
+
+    /// Takes in the connections that were handed to this worker.
+    fn take_in(&mut self) {
+        let guests = std::mem::take(&mut *self.desk().inbox.lock().unwrap_or_else(PoisonError::into_inner));
+        for (mut stream, peer) in guests {
+            let index = self.free.pop().unwrap_or_else(|| {
+                self.connections.push(None);
+                self.connections.len() - 1
+            });
+            let interest = Interest::READABLE | Interest::WRITABLE;
+            if let Err(error) = self.poll.registry().register(&mut stream, Token(index), interest) {
+                warn!(%peer, %error, "connection turned away: it can't be watched");
+                self.free.push(index);
+                self.desk().load.fetch_sub(1, Ordering::Relaxed);
+                self.shared.connections.fetch_sub(1, Ordering::Relaxed);
+                continue;
+            }
+            info!(%peer, worker = self.number, "connection opened");
+            self.connections[index] = Some(Connection::new(stream, peer, self.shared.lender.clone(), Instant::now()));
+        }
+    }
+
+    fn desk(&self) -> &Desk {
+        &self.shared.desks[self.number]
+    }
+}

@@ -1,0 +1,115 @@
+//! The table of steps. Add a configuration here; `cargo xtask ci --list` shows it.
+#![forbid(unsafe_code)]
+
+use crate::invocation::Invocation;
+use crate::step::{Action, Step};
+use crate::{inventory, smoke, uring};
+use std::path::{Path, PathBuf};
+
+/// `cargo xtask test`.
+pub(crate) fn test(root: &Path) -> Vec<Step> {
+    vec![
+        Step::new(
+            "all",
+            "unit, integration, compile-fail and doc tests of every crate",
+            Action::Tests(Invocation::cargo("test --workspace --no-fail-fast")),
+        ),
+        Step::new(
+            "no-uring",
+            "in containers without io_uring the blocking forms work and the async ones return an error",
+            Action::Tests(Invocation::cargo("test -p farptr no_uring").without_uring().env("FARPTR_TEST_NO_URING", "1")),
+        )
+        .unless(uring::cannot_forbid),
+        Step::new(
+            "loom",
+            "the protocols between mutators and evacuator, in every order that threads can run in",
+            Action::Tests(
+                Invocation::cargo("test -p farptr-runtime -p farptr-evacuator --release --lib loom")
+                    .env("RUSTFLAGS", "--cfg farptr_loom")
+                    // Other flags, other builds of everything: in the same folder each would undo the other's work.
+                    .env("CARGO_TARGET_DIR", target_dir(root).join("loom").display().to_string()),
+            ),
+        ),
+    ]
+}
+
+/// `cargo xtask ci`.
+pub(crate) fn ci(root: &Path) -> Vec<Step> {
+    let mut steps = vec![
+        Step::new("fmt", "one format", Action::Run(Invocation::cargo("fmt --all --check"))),
+        unsafe_inventory(),
+        Step::new(
+            "clippy",
+            "lints, warnings denied",
+            Action::Run(Invocation::cargo("clippy --workspace --all-targets -- -D warnings")),
+        ),
+        doc(false),
+    ];
+    steps.extend(test(root));
+    steps.push(Step::new(
+        "codesearch",
+        "the main example, on real input with a small budget, finds what is there",
+        Action::Judged(
+            Invocation::cargo("run --quiet --release -p farptr-examples --example codesearch --")
+                .arg("--json")
+                .arg("--local-memory")
+                .arg(smoke::BUDGET)
+                .arg("--literal")
+                .arg(smoke::PATTERN)
+                .arg(smoke::FOLDER),
+            smoke::judge,
+        ),
+    ));
+    steps
+}
+
+/// `cargo xtask soak`.
+pub(crate) fn soak(minutes: u32) -> Step {
+    Step::new(
+        "soak",
+        "random operations against a model, with a local budget far below the data",
+        Action::Tests(
+            Invocation::cargo("test --release -p farptr soak -- --ignored --nocapture")
+                .env("FARPTR_SOAK_MINUTES", minutes.to_string()),
+        ),
+    )
+}
+
+/// `cargo xtask doc`.
+pub(crate) fn doc(open: bool) -> Step {
+    let build = Invocation::cargo("doc --workspace --no-deps").env("RUSTDOCFLAGS", "-D warnings");
+    Step::new(
+        "doc",
+        "documentation builds, and its links lead somewhere",
+        Action::Run(if open { build.arg("--open") } else { build }),
+    )
+}
+
+/// `cargo xtask unsafe`.
+pub(crate) fn unsafe_inventory() -> Step {
+    Step::new("unsafe", "unsafe code is where docs/design.md says, and nowhere else", Action::Check(inventory::check))
+}
+
+fn target_dir(root: &Path) -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn steps_have_names_of_their_own() {
+        let names: Vec<_> = ci(Path::new("/w")).iter().map(|step| step.name).collect();
+        assert_eq!(names.len(), names.iter().collect::<BTreeSet<_>>().len(), "{names:?}");
+    }
+
+    #[test]
+    fn ci_runs_all_that_test_runs() {
+        let ci: BTreeSet<_> = ci(Path::new("/w")).iter().map(|step| step.action.to_string()).collect();
+        for step in test(Path::new("/w")) {
+            assert!(ci.contains(&step.action.to_string()), "{}", step.name);
+        }
+    }
+}
