@@ -16,7 +16,7 @@ use super::job::Job;
 use super::output::{Form, Printer};
 use super::pattern::{Case, Pattern, Syntax};
 use super::progress::Progress;
-use super::report::{Report, ResidentBytes, time};
+use super::report::{Report, ResidentBytes, counted, time};
 use super::store::{LocalStore, Store};
 use super::tree::{Reader, Reading, Survey, Tree};
 
@@ -103,10 +103,11 @@ fn size_up(tree: &Tree) -> Result<Survey> {
     let survey = tree.read(&mut Nobody)?;
     drop(progress);
     if let Some(path) = &survey.first_not_text {
-        say(&format!("{} files skipped that are not text (they hold NUL bytes), such as {}", survey.not_text, path.display()));
+        say(&format!("{} skipped, not text (NUL bytes in it), such as {}", counted(survey.not_text, "file"), path.display()));
     }
     if let Some((path, cause)) = &survey.first_unreadable {
-        say(&format!("{} files skipped that can't be read, such as {}: {cause}", survey.unreadable, path.display()));
+        let skipped = counted(survey.unreadable, "file");
+        say(&format!("{skipped} skipped that can't be read, such as {}: {cause}", path.display()));
     }
     if survey.text_files == 0 {
         return Err(Failure::NoText {
@@ -253,10 +254,10 @@ fn demonstrate<S: Store>(options: &Options, job: &mut Job<'_, S>) -> Result<(Vec
 fn answer<S: Store, W: Write>(job: &mut Job<'_, S>, pattern: &Pattern, printer: &mut Printer<W>) -> Result<()> {
     let (outcome, took) = job.answer(pattern, printer)?;
     note(&format!(
-        "'{}': {} lines in {} files; {} of {} files read, {}",
+        "'{}': {} in {}; {} of {} files read, {}",
         pattern.text(),
-        outcome.lines,
-        outcome.files,
+        counted(outcome.lines, "line"),
+        counted(outcome.files, "file"),
         outcome.files_read,
         job.figures().files,
         time(took)

@@ -29,16 +29,20 @@ impl Progress {
 
     /// A bar, while `text_bytes` of text are indexed.
     pub fn index(text_bytes: u64) -> Self {
-        let progress = Progress { bar: ProgressBar::new(text_bytes), text_bytes };
-        progress.restyle(text_bytes, BYTES_BAR, "indexing");
-        progress
+        let bar = ProgressBar::new(text_bytes).with_style(style(BYTES_BAR)).with_message("indexing");
+        Progress { bar, text_bytes }
     }
 
     /// Shows a step of indexing.
     pub fn step(&self, step: IndexProgress) {
         match step {
             IndexProgress::Read(bytes) => self.bar.inc(bytes as u64),
-            IndexProgress::Merge(MergeProgress::Blocks(blocks)) => self.restyle(blocks as u64, BLOCKS_BAR, "merging"),
+            IndexProgress::Merge(MergeProgress::Blocks(blocks)) => {
+                self.bar.set_style(style(BLOCKS_BAR));
+                self.bar.set_message("merging");
+                self.bar.set_length(blocks as u64);
+                self.bar.reset();
+            }
             IndexProgress::Merge(MergeProgress::BlockRead) => self.bar.inc(1),
         }
         // Files may have grown since they were sized; a bar past its end looks broken.
@@ -46,13 +50,10 @@ impl Progress {
             self.bar.set_length(self.bar.position());
         }
     }
+}
 
-    fn restyle(&self, length: u64, template: &str, message: &'static str) {
-        self.bar.reset();
-        self.bar.set_length(length);
-        self.bar.set_style(ProgressStyle::with_template(template).expect("the template is a constant").progress_chars("=> "));
-        self.bar.set_message(message);
-    }
+fn style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template).expect("the template is a constant").progress_chars("=> ")
 }
 
 impl Drop for Progress {

@@ -92,8 +92,8 @@ impl fmt::Display for Report {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let far = &self.far;
         let share = 100.0 * self.local_budget_bytes as f64 / far.bytes.max(1) as f64;
-        writeln!(out, "indexed        {} of text in {} files", size(far.bytes), far.files)?;
-        writeln!(out, "matches        {} lines, {} patterns", far.matches, self.patterns)?;
+        writeln!(out, "indexed        {} of text in {}", size(far.bytes), counted(far.files, "file"))?;
+        writeln!(out, "matches        {}, {}", counted(far.matches, "line"), counted(self.patterns as u64, "pattern"))?;
         writeln!(out, "local budget   {} ({share:.0}% of the text)", size(self.local_budget_bytes))?;
         writeln!(out, "far memory     {} used, {}", size(far.usage.far_bytes), self.transport)?;
         let queries = far.usage.since(&far.after_index);
@@ -132,6 +132,11 @@ impl fmt::Display for Report {
 /// Bytes, for people.
 pub fn size(bytes: u64) -> String {
     ByteSize(bytes).display().iec().to_string()
+}
+
+/// So many of them, for people.
+pub fn counted(number: u64, noun: &str) -> String {
+    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
 }
 
 /// A time, for people.

@@ -90,7 +90,7 @@ fn an_unreadable_file_is_skipped_said_and_status_2() {
     let output = run(&["fn"], &folder);
     assert_eq!(output.status.code(), Some(2), "as grep: {}", said(&output));
     assert_eq!(sorted_lines(&output.stdout).len(), 3, "the others are searched");
-    assert!(said(&output).contains("1 files skipped that can't be read"), "{}", said(&output));
+    assert!(said(&output).contains("1 file skipped that can't be read"), "{}", said(&output));
 }
 
 #[test]
@@ -179,7 +179,7 @@ fn without_any_pattern_a_demonstration_runs() {
     let output = run(&[], &folder);
     assert_eq!(output.status.code(), Some(0), "{}", said(&output));
     assert_eq!(sorted_lines(&output.stdout).len(), 3, "only the first lines are shown");
-    assert!(said(&output).contains("'unsafe impl': 9 lines in 1 files"), "{}", said(&output));
+    assert!(said(&output).contains("'unsafe impl': 9 lines in 1 file;"), "{}", said(&output));
 }
 
 #[test]
