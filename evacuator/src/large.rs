@@ -12,7 +12,7 @@ use farptr_runtime::heap::LargeObject;
 use farptr_runtime::memory::Memory;
 use farptr_runtime::slot::UnitClass;
 use farptr_runtime::word::{FarPlace, Slot, Stamp, Word};
-use farptr_runtime::{Error, Result};
+use farptr_runtime::{Error, Result, sys};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -126,7 +126,10 @@ impl<'m> LargeRound<'m> {
             let first = victim.object.addr().get() + offset;
             // SAFETY: the piece lies in the mapping, which the claim keeps. The word said "copying, here" after the grace period: whoever
             // wants to write waits until this round takes `C` away, so nobody writes while the slice is read.
-            let bytes = unsafe { std::slice::from_raw_parts(first as *const u8, len) };
+            let bytes = unsafe {
+                sys::freeze(first as *const u8, len);
+                std::slice::from_raw_parts(first as *const u8, len)
+            };
             match log.append(memory, Stream::WriteBack, slot, bytes) {
                 Ok((addr, batch)) => victim.pieces.push(Piece { slot, addr, batch, len }),
                 Err(error) => {

@@ -286,7 +286,11 @@ impl<'m> Round<'m> {
         let Marked { slot, word, addr, header, victim } = marked;
         // SAFETY: as in `relocate`: present here and marked after the grace period, so not written while this slice is read. (A reader that
         // rescues it leaves `R`, which makes writers keep away until this round has ended.)
-        let contents = unsafe { std::slice::from_raw_parts(addr.get() as *const u8, header.size()) };
+        let contents = unsafe {
+            let first = addr.get() as *const u8;
+            sys::freeze(first, header.size());
+            std::slice::from_raw_parts(first, header.size())
+        };
         match log.append(self.memory, Stream::WriteBack, header.slot(), contents) {
             Ok((far, batch)) => self.written.push(Written { slot, word, addr: far, batch, size: header.size(), victim }),
             Err(error) => {

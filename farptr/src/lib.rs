@@ -1,8 +1,39 @@
-//! Placeholder; see docs/design.md.
+//! Application-integrated far memory: data larger than the memory a program may use, behind smart pointers.
 
-#[expect(dead_code, reason = "FarMemory's builder is its user")]
 mod config;
 mod far;
+mod memory;
+mod object;
+mod pin;
+mod pointee;
+mod rem_box;
 
 pub use far::Far;
 pub use farptr_derive::Far;
+pub use farptr_runtime::memory::Stats;
+pub use farptr_runtime::scope::Scope;
+pub use farptr_runtime::{Error, Result, TransportError};
+pub use memory::{Builder, FarMemory};
+pub use pin::{Pinned, PinnedMut};
+pub use pointee::FarPointee;
+pub use rem_box::RemBox;
+
+/// Opens a dereference scope: references to far objects borrow it. The same as [`Scope::enter`].
+#[inline]
+pub fn scope() -> Scope {
+    Scope::enter()
+}
+
+/// Opens a scope for a scan: objects fetched in it leave local memory first. The same as [`Scope::enter_non_temporal`].
+#[inline]
+pub fn scope_non_temporal() -> Scope {
+    Scope::enter_non_temporal()
+}
+
+/// Panics out of line, for the forms that panic.
+#[cold]
+#[inline(never)]
+#[track_caller]
+fn failed(error: &Error) -> ! {
+    panic!("{error}")
+}

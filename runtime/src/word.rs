@@ -491,7 +491,7 @@ impl Slot {
 
     /// The owner drops the object. The word is unmarked or rescued if present.
     pub fn vacate_from(&self, from: Word) -> Outcome {
-        debug_assert!(!from.is_evacuating());
+        debug_assert!(!from.is_present() || !from.is_evacuating());
         self.change(from, Word::vacant(SlotId::NONE).0)
     }
 

@@ -52,6 +52,8 @@ type Table = Vec<Option<Arc<Slab>>>;
 #[derive(Debug)]
 pub struct FarSpace {
     servers: Box<[Server]>,
+    /// Most bytes to borrow.
+    capacity: u64,
     table: Rcu<Table>,
     live_bytes: AtomicU64,
     borrowed_bytes: AtomicU64,
@@ -71,9 +73,10 @@ fn unknown(segment: FarSegmentId) -> Error {
 }
 
 impl FarSpace {
-    /// A far space with nothing borrowed yet.
-    pub fn new(servers: Vec<Server>) -> Self {
+    /// A far space with nothing borrowed yet, that borrows at most `capacity` bytes.
+    pub fn new(servers: Vec<Server>, capacity: u64) -> Self {
         FarSpace {
+            capacity,
             servers: servers.into_boxed_slice(),
             table: Rcu::new(Vec::new()),
             live_bytes: AtomicU64::new(0),
@@ -168,6 +171,10 @@ impl FarSpace {
         order.sort_by_key(|server| lent[*server]);
         let mut failure = None;
         for server in order {
+            let more = u64::from(self.servers[server].transport().slab_bytes());
+            if self.borrowed_bytes() + more > self.capacity {
+                continue;
+            }
             match self.servers[server].transport().borrow_slab() {
                 Ok(id) => return self.add(server, id),
                 // Full is expected in the end; anything else is what the user must hear of.

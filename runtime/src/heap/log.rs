@@ -348,14 +348,21 @@ impl Heap {
         self.watermarks
     }
 
+    /// Of the header, because the contents of a zero-sized object at a segment's end begin where the next segment does.
+    #[inline]
+    fn offset_of_header(&self, addr: ObjectAddr) -> usize {
+        (addr.get() - super::HEADER_BYTES).wrapping_sub(self.arena.base())
+    }
+
     /// Whether `addr` lies in the log.
     #[inline]
     pub fn contains(&self, addr: ObjectAddr) -> bool {
-        addr.get().wrapping_sub(self.arena.base()) < self.arena.len()
+        self.offset_of_header(addr) < self.arena.len()
     }
 
     /// Where `addr` lies, for the evacuator's bookkeeping.
     pub fn segment_of(&self, addr: ObjectAddr) -> Option<SegmentId> {
-        self.contains(addr).then(|| SegmentId(((addr.get() - self.arena.base()) / self.segment_bytes) as u32))
+        let offset = self.offset_of_header(addr);
+        (offset < self.arena.len()).then(|| SegmentId((offset / self.segment_bytes) as u32))
     }
 }

@@ -86,6 +86,16 @@ impl Memory {
         Ok(object)
     }
 
+    /// Fetches an object's bytes into ordinary memory, behind room for a header.
+    pub(super) fn fetch_apart(&self, place: FarPlace, slot: SlotId, size: usize) -> Result<Vec<u8>> {
+        let mut image = vec![0; HEADER_BYTES + size];
+        match place {
+            FarPlace::At(addr) => self.fetch_image(addr, slot, &mut image)?,
+            FarPlace::Large(large) => self.fetch_large(large, &mut image[HEADER_BYTES..])?,
+        }
+        Ok(image)
+    }
+
     /// Reads and checks the image at `addr`, header and contents without padding.
     ///
     /// # Errors

@@ -53,6 +53,8 @@ pub struct MemoryConfig {
     pub shards: usize,
     /// Longest time an operation waits for a server or for memory.
     pub timeout: Duration,
+    /// Most far memory to borrow, in bytes.
+    pub far_capacity: u64,
 }
 
 /// One far memory.
@@ -76,7 +78,7 @@ pub struct Memory {
 impl Memory {
     /// Sets a far memory up over `servers`. Borrows nothing yet.
     pub fn new(config: MemoryConfig, servers: Vec<Server>) -> Result<Arc<Self>> {
-        let MemoryConfig { local_budget, shards, timeout } = config;
+        let MemoryConfig { local_budget, shards, timeout, far_capacity } = config;
         if local_budget < MIN_LOCAL_BUDGET {
             return Err(Error::Config(format!(
                 "local budget of {local_budget} bytes is too small; give at least {MIN_LOCAL_BUDGET} bytes (1 MiB)"
@@ -94,7 +96,7 @@ impl Memory {
             heap,
             large: LargeObjects::default(),
             slots: SlotTable::new(),
-            far: FarSpace::new(servers),
+            far: FarSpace::new(servers, far_capacity),
             large_fars: LargeFars::default(),
             pins: pin::Overflow::default(),
             counters: Counters::default(),

@@ -10,6 +10,7 @@ use crate::scope::Scope;
 use crate::slot::UnitClass;
 use crate::word::{FarPlace, Freshness, Slot, State, Warmth, Word};
 use std::alloc::Layout;
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -83,7 +84,7 @@ impl<'m> NewObject<'m> {
     pub fn publish(self, slot: &Slot) {
         let published = self.settle(|addr| {
             slot.init(Word::present(addr, Freshness::Dirty, Warmth::Cold));
-            Ok::<_, std::convert::Infallible>(())
+            Ok::<_, Infallible>(())
         });
         match published {
             Ok(()) => {}
@@ -208,20 +209,61 @@ impl Memory {
         if self.is_large(layout) { FarPlace::Large(LargeId(raw)) } else { FarPlace::At(FarAddr::from_bits(raw)) }
     }
 
-    /// The owner gives an object up whose contents have been dropped or moved out. The slot is vacant afterwards, and may be freed.
+    /// The owner gives an object up whose contents need no `Drop`. The slot is vacant afterwards, and may be freed.
     ///
     /// # Safety
     /// `slot` holds an object of `layout`, no reference to which is left or will be made.
     pub unsafe fn release_object(&self, slot: &Slot, layout: Layout) {
-        // Holds the object's segment while its header is read: see `crate::word`, "Drop".
-        let _scope = Scope::enter();
+        let released = self.vacate(slot, layout, |_| Ok::<_, Infallible>(()), |_, _| Ok(()));
+        match released {
+            Ok(()) => {}
+        }
+    }
+
+    /// Moves an object's contents out, to `to`, and gives it up, wherever it is. Takes no local memory. The slot is vacant afterwards, and may be freed.
+    ///
+    /// # Errors
+    /// If the bytes can't be fetched. The object is as it was.
+    ///
+    /// # Safety
+    /// `slot` holds an object of `layout`, no reference to which is left or will be made; `to` is valid for writes of `layout.size()` bytes.
+    pub unsafe fn take_object(&self, slot: &Slot, layout: Layout, to: *mut u8) -> Result<()> {
+        self.vacate(
+            slot,
+            layout,
+            |addr| {
+                // SAFETY: `vacate` calls this with the address of an object that stays where it is during the call, and that nobody writes, since
+                // its owner is here. `to` is by contract valid, and not in the local heap's segment of the object.
+                unsafe { std::ptr::copy_nonoverlapping(addr.get() as *const u8, to, layout.size()) };
+                Ok(())
+            },
+            |place, slot| {
+                let bytes = self.fetch_apart(place, slot, layout.size())?;
+                // SAFETY: as above for `to`; the vector is as long.
+                unsafe { std::ptr::copy_nonoverlapping(bytes[HEADER_BYTES..].as_ptr(), to, layout.size()) };
+                Ok(())
+            },
+        )
+    }
+
+    /// Makes the slot vacant, after `if_present` or `if_absent` has done with the contents what is to be done.
+    fn vacate<E>(
+        &self,
+        slot: &Slot,
+        layout: Layout,
+        if_present: impl Fn(ObjectAddr) -> Result<(), E>,
+        if_absent: impl Fn(FarPlace, SlotId) -> Result<(), E>,
+    ) -> Result<(), E> {
         loop {
+            // Holds the object's segment while contents and header are read: see `crate::word`, "Drop".
+            let scope = Scope::enter();
             let word = slot.load();
             match word.state() {
                 State::Present(_) if word.is_evacuating() => {
                     let _ = slot.rescue_cold(word);
                 }
                 State::Present(addr) => {
+                    if_present(addr)?;
                     // SAFETY: present and unmarked (or rescued) inside this scope: it stays where it is until the scope ends or the
                     // owner, who is here, moves it.
                     let far = word.is_clean().then(|| unsafe { ObjectHeader::read(addr) }.far());
@@ -232,20 +274,31 @@ impl Memory {
                         if self.is_large(layout) {
                             self.free_large(addr);
                         }
-                        return;
+                        return Ok(());
                     }
                 }
                 State::Absent(place) => {
-                    if slot.vacate_from(word).is_ok() {
-                        self.bury_far(place, layout.size());
-                        return;
+                    drop(scope);
+                    // Claimed, so that the cleaner lets it lie.
+                    let Ok(claimed) = slot.claim_fetch(word) else { continue };
+                    if let Err(error) = if_absent(place, self.slots.id_of(slot)) {
+                        let given_back = slot.abandon_fetch(claimed);
+                        debug_assert!(given_back.is_ok(), "a claimed word is changed by its claimer only");
+                        return Err(error);
                     }
+                    let vacated = slot.vacate_from(claimed);
+                    debug_assert!(vacated.is_ok(), "a claimed word is changed by its claimer only");
+                    self.bury_far(place, layout.size());
+                    return Ok(());
                 }
                 // The fetch of a future that was dropped; it ends by itself, at the latest by its timeout.
-                State::Fetching(_) => self.help_fetches(),
+                State::Fetching(_) => {
+                    drop(scope);
+                    self.help_fetches();
+                }
                 State::Vacant => {
                     debug_assert!(false, "the owner releases its object once");
-                    return;
+                    return Ok(());
                 }
             }
         }

@@ -1,0 +1,198 @@
+//! [`FarMemory`]: where far objects live.
+#![forbid(unsafe_code)]
+
+use crate::config::{ServerAddr, Settings, SettingsBuilder};
+use farptr_evacuator::Evacuator;
+use farptr_runtime::addr::FAR_SEGMENT_BYTES;
+use farptr_runtime::far::Server;
+use farptr_runtime::memory::{Memory, MemoryConfig, Stats};
+use farptr_runtime::transport::Transport;
+use farptr_runtime::transport::embedded::{EmbeddedConfig, EmbeddedTransport};
+use farptr_runtime::transport::tcp::{TcpConfig, TcpTransport};
+use farptr_runtime::{Error, Result};
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Far memory: a local budget, and servers that lend what does not fit it.
+///
+/// A cheap handle: clones are the same memory. It lives until the last handle and the last object in it are gone.
+///
+/// ```
+/// let mem = farptr::FarMemory::builder().local_budget(8 << 20).build()?;
+/// assert_eq!(mem.stats().local_budget_bytes, 8 << 20);
+/// # Ok::<(), farptr::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct FarMemory {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    memory: Arc<Memory>,
+    evacuator: Arc<Evacuator>,
+    embedded: Vec<Arc<EmbeddedTransport>>,
+}
+
+/// Sets up a [`FarMemory`]. What is not set here comes from the environment, then from `farptr.toml`, then from defaults.
+#[derive(Debug, Clone, Default)]
+pub struct Builder {
+    settings: SettingsBuilder,
+}
+
+impl Builder {
+    /// The local budget in bytes, at least 1 MiB: objects, headers, slots and the collections' own tables together. Hard.
+    #[must_use]
+    pub fn local_budget(mut self, bytes: usize) -> Self {
+        self.settings.local_budget = Some(bytes);
+        self
+    }
+
+    /// Adds a server: `tcp:host:port` (a `farmemd`), or `embedded:` (memory of this process, the default).
+    #[must_use]
+    pub fn server(mut self, address: impl Into<String>) -> Self {
+        self.settings.servers.push(address.into());
+        self
+    }
+
+    /// How many glommio executors to run. See [`FarMemory::spawn`].
+    #[must_use]
+    pub fn shards(mut self, shards: usize) -> Self {
+        self.settings.shards = Some(shards);
+        self
+    }
+
+    /// Most far memory to borrow, in bytes.
+    #[must_use]
+    pub fn far_capacity(mut self, bytes: u64) -> Self {
+        self.settings.far_capacity = Some(bytes);
+        self
+    }
+
+    /// Longest time an operation waits for a server or for local memory.
+    #[must_use]
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.settings.timeout = Some(timeout);
+        self
+    }
+
+    /// Reads this configuration file instead of `farptr.toml`.
+    #[must_use]
+    pub fn config_file(mut self, path: impl Into<PathBuf>) -> Self {
+        self.settings.config_file = Some(path.into());
+        self
+    }
+
+    /// Connects to the servers and starts the evacuator.
+    ///
+    /// # Errors
+    /// `Config` if a setting is wrong, and says which and where it came from; `Transport` if a server can't be reached.
+    pub fn build(self) -> Result<FarMemory> {
+        FarMemory::with_settings(&self.settings.resolve()?)
+    }
+}
+
+/// Bytes an embedded lender lends if nothing else is said: no limit but the machine's.
+const EMBEDDED_CAPACITY: u64 = 1 << 40;
+
+/// Slabs of an embedded lender: an eighth of the local budget, so that a small memory does not hold slabs it can't fill.
+fn embedded_slab(local_budget: usize) -> u32 {
+    let wanted = (local_budget / 8).max(1);
+    (1usize << wanted.ilog2()).clamp(4 * FAR_SEGMENT_BYTES, 16 << 20) as u32
+}
+
+impl FarMemory {
+    /// Begins to set up a far memory.
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    /// A far memory as the environment and the configuration file say.
+    ///
+    /// # Errors
+    /// As [`Builder::build`].
+    pub fn from_env() -> Result<Self> {
+        Self::builder().build()
+    }
+
+    fn with_settings(settings: &Settings) -> Result<Self> {
+        let mut embedded = Vec::new();
+        let mut servers = Vec::new();
+        for address in &settings.servers {
+            let transport: Arc<dyn Transport> = match address {
+                ServerAddr::Embedded => {
+                    let capacity = settings.far_capacity.unwrap_or(EMBEDDED_CAPACITY);
+                    let config = EmbeddedConfig { capacity, slab_bytes: embedded_slab(settings.local_budget) };
+                    let lender = EmbeddedTransport::new(config).map_err(|cause| Error::transport("embedded", cause))?;
+                    let lender = Arc::new(lender);
+                    embedded.push(Arc::clone(&lender));
+                    lender
+                }
+                ServerAddr::Tcp(host_port) => {
+                    let config = TcpConfig {
+                        connect_timeout: settings.timeout,
+                        op_timeout: settings.timeout,
+                        ..TcpConfig::new(host_port.clone())
+                    };
+                    Arc::new(TcpTransport::connect(config).map_err(|cause| Error::transport(address.to_string(), cause))?)
+                }
+            };
+            servers.push(Server::new(transport));
+        }
+        let shards = std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(MAX_ALLOCATION_SHARDS);
+        let config = MemoryConfig {
+            local_budget: settings.local_budget,
+            shards,
+            timeout: settings.timeout,
+            far_capacity: settings.far_capacity.unwrap_or(u64::MAX),
+        };
+        let memory = Memory::new(config, servers)?;
+        let evacuator = Evacuator::start(&memory)?;
+        Ok(FarMemory { inner: Arc::new(Inner { memory, evacuator, embedded }) })
+    }
+
+    pub(crate) fn core(&self) -> &Arc<Memory> {
+        &self.inner.memory
+    }
+
+    /// Sizes and counters of now.
+    pub fn stats(&self) -> Stats {
+        self.inner.memory.stats()
+    }
+
+    /// The servers, as they were given.
+    pub fn transport(&self) -> String {
+        self.inner.memory.far().server_names()
+    }
+
+    /// Bytes of this process's memory that embedded lenders have lent: far memory that happens to be here. Zero without an embedded server.
+    pub fn embedded_resident_bytes(&self) -> u64 {
+        self.inner.embedded.iter().map(|lender| lender.resident_bytes() as u64).sum()
+    }
+
+    /// Sends every object away that can leave: none that is pinned or referred to in an open scope. Mostly for tests and measurements.
+    ///
+    /// # Errors
+    /// If a server fails.
+    pub fn evacuate_all(&self) -> Result<()> {
+        self.inner.evacuator.evacuate_all(&self.inner.memory)
+    }
+
+    /// Gives memory that holds nothing any more back: local segments to the system, slabs to their servers.
+    ///
+    /// # Errors
+    /// If a server can't be told.
+    pub fn trim(&self) -> Result<()> {
+        self.inner.evacuator.trim(&self.inner.memory)
+    }
+}
+
+/// Allocation shards at most: each holds up to three open segments.
+const MAX_ALLOCATION_SHARDS: usize = 4;
+
+impl fmt::Debug for FarMemory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FarMemory").field("servers", &self.transport()).field("stats", &self.stats()).finish()
+    }
+}

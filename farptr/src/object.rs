@@ -1,0 +1,257 @@
+//! One object behind one slot: what the smart pointer and the collections have in common.
+//!
+//! A [`Handle`] is a slot and the metadata of what it holds. It owns nothing by itself: `RemBox` and the collections decide when contents are dropped and
+//! slots freed. Its methods are where references to far objects come from, so this is where their validity is argued.
+
+use crate::pointee::FarPointee;
+use farptr_runtime::memory::{Intent, Memory};
+use farptr_runtime::scope::{Scope, in_scope};
+use farptr_runtime::word::Slot;
+use farptr_runtime::{Error, Result};
+use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
+use std::mem::MaybeUninit;
+use std::ptr::NonNull;
+
+/// How often an object that left between being brought in and being derefed is brought in again without a scope. More than once is
+/// rare: it had just come.
+const TRIES_WITHOUT_SCOPE: u32 = 4;
+
+/// A slot, and what it holds.
+pub(crate) struct Handle<T: ?Sized + FarPointee> {
+    pub(crate) slot: NonNull<Slot>,
+    pub(crate) meta: T::Meta,
+}
+
+impl<T: ?Sized + FarPointee> Clone for Handle<T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T: ?Sized + FarPointee> Copy for Handle<T> {}
+
+impl<T: ?Sized + FarPointee> Handle<T> {
+    /// # Safety
+    /// For the life of the handle's uses: `slot` is in use and holds an initialised `T` of `meta` (or is being fetched).
+    #[inline(always)]
+    pub(crate) const unsafe fn new(slot: NonNull<Slot>, meta: T::Meta) -> Self {
+        Handle { slot, meta }
+    }
+
+    #[inline(always)]
+    pub(crate) fn slot(&self) -> &Slot {
+        // SAFETY: the contract of `new`: the slot is in use, so its table is mapped.
+        unsafe { self.slot.as_ref() }
+    }
+
+    pub(crate) fn layout(&self) -> Layout {
+        T::layout(self.meta)
+    }
+
+    pub(crate) fn memory(&self) -> &Memory {
+        // SAFETY: the contract of `new`: the slot is in use.
+        unsafe { Memory::of(self.slot) }
+    }
+
+    /// A reference for reading.
+    ///
+    /// # Safety
+    /// No `&mut` to the contents exists or is made during `'a`, and the object is not given up during `'a`: the caller ties `'a` to a borrow of
+    /// the owner.
+    #[inline(always)]
+    pub(crate) unsafe fn get<'a>(&self, _scope: &'a Scope) -> Result<&'a T> {
+        let word = self.slot().load();
+        let addr = if word.is_fast_read() { word.addr() } else { self.access(Intent::Read)? };
+        // SAFETY: the slot said "present at `addr`, not evacuating" inside the scope, so the object stays readable there until the scope
+        // ends or is refreshed, both of which need the scope's borrow to be over. It holds a `T` of `meta`; nobody writes it, by contract.
+        Ok(unsafe { &*T::from_raw(addr.get() as *mut u8, self.meta) })
+    }
+
+    /// A reference for writing; the object is dirty from now on.
+    ///
+    /// # Safety
+    /// No other reference to the contents exists or is made during `'a`, and the object is not given up during `'a`.
+    #[inline(always)]
+    pub(crate) unsafe fn get_mut<'a>(&self, _scope: &'a Scope) -> Result<&'a mut T> {
+        let word = self.slot().load();
+        let addr = if word.is_fast_write() { word.addr() } else { self.access(Intent::Write)? };
+        // SAFETY: as in `get`; and the evacuator reads the contents only after a grace period that waits for this scope, or when the
+        // word carries a mark, which it did not.
+        Ok(unsafe { &mut *T::from_raw(addr.get() as *mut u8, self.meta) })
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn access(&self, intent: Intent) -> Result<farptr_runtime::addr::ObjectAddr> {
+        self.memory().access_slow(self.slot(), self.layout(), intent)
+    }
+
+    /// Opens a scope in which the object is derefed by `deref`, having brought it in before if possible: outside a scope it can wait for memory.
+    ///
+    /// # Safety
+    /// As for `get` or `get_mut`, whichever `deref` calls.
+    pub(crate) unsafe fn with<R>(&self, mut deref: impl FnMut(&Scope) -> Result<R>) -> Result<R> {
+        let mut tries = if in_scope() { 0 } else { TRIES_WITHOUT_SCOPE };
+        loop {
+            if tries > 0 && !self.slot().load().is_present() {
+                self.memory().prepare(self.slot(), self.layout())?;
+            }
+            let scope = Scope::enter();
+            if tries > 0 && !self.slot().load().is_present() {
+                tries -= 1;
+                continue;
+            }
+            match deref(&scope) {
+                Err(Error::ScopeExhausted { .. }) if tries > 0 => {
+                    drop(scope);
+                    tries -= 1;
+                    self.memory().wait_for_room()?;
+                }
+                result => return result,
+            }
+        }
+    }
+
+    /// Brings the object in and pins it for reading. The address is good until `unpin`.
+    pub(crate) fn pin(&self) -> Result<NonNull<T>> {
+        self.memory().pin(self.slot(), self.layout())?;
+        Ok(self.pinned())
+    }
+
+    /// Brings the object in, makes it dirty and pins it.
+    ///
+    /// # Safety
+    /// As for `get_mut`, until `unpin`.
+    pub(crate) unsafe fn pin_mut(&self) -> Result<NonNull<T>> {
+        // SAFETY: passed on; the reference is not kept.
+        unsafe {
+            self.with(|scope| {
+                self.get_mut(scope)?;
+                // Inside the scope in which the object was made writable: see `farptr_runtime::word`, step 3 of a round.
+                let pinned = self.memory().try_pin_present(self.slot());
+                debug_assert!(pinned, "an object stays present in the scope in which it was derefed");
+                Ok(())
+            })?;
+        }
+        Ok(self.pinned())
+    }
+
+    /// Where a pinned object is.
+    pub(crate) fn pinned(&self) -> NonNull<T> {
+        let addr = self.slot().load().addr();
+        // Object addresses are never zero.
+        NonNull::new(T::from_raw(addr.get() as *mut u8, self.meta)).expect("object addresses are not null")
+    }
+
+    pub(crate) fn unpin(&self) {
+        self.memory().unpin(self.slot());
+    }
+
+    /// Moves the contents out and frees the slot.
+    ///
+    /// # Errors
+    /// If they can't be fetched; nothing has changed then.
+    ///
+    /// # Safety
+    /// The caller owns the object, no reference to it is left, and the handle is not used again after success. `to` is valid for writes of the layout.
+    pub(crate) unsafe fn take(&self, to: *mut u8) -> Result<()> {
+        // SAFETY: passed on.
+        unsafe { self.memory().take_object(self.slot(), self.layout(), to) }
+    }
+
+    /// Drops the contents, wherever they are, and leaves the slot vacant.
+    ///
+    /// Contents whose bytes can't be fetched can't be dropped: what they own is leaked, and counted in `Stats::lost_drops`.
+    ///
+    /// # Safety
+    /// The caller owns the object, no reference to it is left, and the contents are not used again.
+    pub(crate) unsafe fn release(&self) {
+        let layout = self.layout();
+        if !needs_drop::<T>() {
+            // SAFETY: passed on.
+            return unsafe { self.memory().release_object(self.slot(), layout) };
+        }
+        let room = Room::new(layout);
+        // SAFETY: passed on; the room has the layout.
+        if let Err(error) = unsafe { self.take(room.start()) } {
+            tracing::error!(%error, "the contents of a far object can't be fetched, so what they own is leaked");
+            self.memory().count_lost_drop();
+            // SAFETY: passed on: given up without having been dropped.
+            unsafe { self.memory().release_object(self.slot(), layout) };
+            return;
+        }
+        // SAFETY: the contents were moved here whole, aligned by the layout, and are nowhere else any more. The room is freed even if
+        // their `Drop` panics.
+        unsafe { std::ptr::drop_in_place(T::from_raw(room.start(), self.meta)) };
+    }
+}
+
+/// Whether contents of the type have anything to drop; for slices, their elements.
+pub(crate) const fn needs_drop<T: ?Sized>() -> bool {
+    std::mem::needs_drop::<T>()
+}
+
+/// Ordinary memory of a given layout.
+struct Room {
+    start: NonNull<u8>,
+    layout: Layout,
+}
+
+impl Room {
+    fn new(layout: Layout) -> Self {
+        if layout.size() == 0 {
+            let start = NonNull::new(std::ptr::without_provenance_mut(layout.align())).expect("an alignment is not zero");
+            return Room { start, layout };
+        }
+        // SAFETY: the size is not zero.
+        let start = unsafe { alloc(layout) };
+        Room { start: NonNull::new(start).unwrap_or_else(|| handle_alloc_error(layout)), layout }
+    }
+
+    fn start(&self) -> *mut u8 {
+        self.start.as_ptr()
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        if self.layout.size() > 0 {
+            // SAFETY: allocated in `new` with this layout.
+            unsafe { dealloc(self.start.as_ptr(), self.layout) };
+        }
+    }
+}
+
+/// Puts `value` into a new object of `memory`, in a new slot.
+pub(crate) fn create<T: FarPointee<Meta = ()>>(memory: &std::sync::Arc<Memory>, value: T) -> Result<NonNull<Slot>> {
+    let value = MaybeUninit::new(value);
+    let made = create_with(memory, Layout::new::<T>(), |to| {
+        // SAFETY: `to` is room for a `T`, aligned and exclusive; the value is forgotten here (`MaybeUninit`) and dropped by its new owner.
+        unsafe { to.cast::<T>().copy_from_nonoverlapping(value.as_ptr(), 1) };
+    });
+    if made.is_err() {
+        // SAFETY: the value was not moved: `create_with` failed before it called back.
+        drop(unsafe { value.assume_init() });
+    }
+    made
+}
+
+/// Makes an object of `layout`, lets `fill` initialise it, and returns its slot. If there is no room, `fill` has not been called.
+pub(crate) fn create_with(memory: &std::sync::Arc<Memory>, layout: Layout, fill: impl FnOnce(*mut u8)) -> Result<NonNull<Slot>> {
+    let slot = memory.alloc_slot()?;
+    // SAFETY: just allocated, so in use.
+    let reference = unsafe { slot.as_ref() };
+    let id = memory.slot_table().id_of(reference);
+    match memory.new_object(id, layout, farptr_runtime::heap::QueueKind::Young, 0) {
+        Ok(object) => {
+            fill(object.addr().get() as *mut u8);
+            object.publish(reference);
+            Ok(slot)
+        }
+        Err(error) => {
+            // SAFETY: allocated above, still vacant, known to nobody.
+            unsafe { Memory::free_slot(slot) };
+            Err(error)
+        }
+    }
+}
