@@ -26,11 +26,12 @@
 //! (2 MiB), some read buffers, and the 16 bytes a file.
 //!
 //! # Layers, each using only those above it
-//! [`error`], [`store`], [`trigram`], [`posting`], [`merge`], [`runs`], [`files`], [`tree`], [`index`], [`strings`], [`plan`],
+//! [`error`], [`store`], [`far`], [`trigram`], [`posting`], [`merge`], [`runs`], [`files`], [`tree`], [`index`], [`strings`], [`plan`],
 //! [`pattern`], [`lines`], [`search`], [`output`], [`progress`], [`job`], [`report`], [`cli`], [`program`].
 
 pub mod cli;
 pub mod error;
+pub mod far;
 pub mod files;
 pub mod index;
 pub mod job;

@@ -10,8 +10,11 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::thread;
 use std::time::Duration;
 
-use super::cli::{Command, Options, Patterns};
+use farptr::FarMemory;
+
+use super::cli::{Command, LocalMemory, Options, Patterns};
 use super::error::{Failure, Result};
+use super::far::FarStore;
 use super::job::Job;
 use super::output::{Form, Printer};
 use super::pattern::{Case, Pattern, Syntax};
@@ -20,6 +23,10 @@ use super::report::{Report, ResidentBytes, counted, time};
 use super::store::{LocalStore, Store};
 use super::tree::{Reader, Reading, Survey, Tree};
 
+/// Local memory if nothing is said.
+const DEFAULT_LOCAL_MEMORY: LocalMemory = LocalMemory::Percent(25.0);
+/// And the least of it: a quarter of a small folder would be less than the library works with.
+const LEAST_DEFAULT_BYTES: u64 = 4 << 20;
 /// How long a standard input that is no terminal may say nothing before it is taken for empty. Indexing has gone before, so this
 /// is on top of seconds; `-f -` waits for as long as it takes.
 const SILENCE: Duration = Duration::from_secs(1);
@@ -121,29 +128,49 @@ fn size_up(tree: &Tree) -> Result<Survey> {
 }
 
 fn in_far_memory(options: &Options, tree: &Tree, survey: &Survey) -> Result<(Report, bool)> {
-    let store = LocalStore;
+    let memory = far_memory(options, survey)?;
+    let store = FarStore::new(memory.clone());
     let mut job = Job::index(&store, tree, survey.text_bytes)?;
     let (patterns, trouble) = answer_all(options, &mut job)?;
-    let far = job.figures();
+    let mut report = Report {
+        far: job.figures(),
+        local: None,
+        patterns: patterns.len(),
+        local_budget_bytes: memory.stats().local_budget_bytes,
+        transport: memory.transport(),
+        embedded: ResidentBytes(memory.embedded_resident_bytes()),
+        far_peak: ResidentBytes::peak(),
+        local_peak: None,
+    };
     drop(job);
-    let far_peak = ResidentBytes::peak();
-    let (mut local, mut local_peak) = (None, None);
+    drop((store, memory));
     if options.all_local {
         let anew = ResidentBytes::forget_peak();
-        local = Some(in_ordinary_memory(tree, survey, &patterns)?);
-        local_peak = ResidentBytes::peak().filter(|_| anew);
+        report.local = Some(in_ordinary_memory(tree, survey, &patterns)?);
+        report.local_peak = ResidentBytes::peak().filter(|_| anew);
     }
-    let report = Report {
-        far,
-        local,
-        patterns: patterns.len(),
-        local_budget_bytes: 0,
-        transport: "local".to_owned(),
-        embedded: false,
-        far_peak,
-        local_peak,
-    };
     Ok((report, trouble))
+}
+
+fn far_memory(options: &Options, survey: &Survey) -> Result<FarMemory> {
+    let budget = match options.local_memory {
+        Some(amount) => amount.bytes(survey.text_bytes),
+        None => DEFAULT_LOCAL_MEMORY.bytes(survey.text_bytes).max(LEAST_DEFAULT_BYTES),
+    };
+    let budget = usize::try_from(budget)
+        .map_err(|_| Failure::Setting(format!("--local-memory: {budget} bytes are more than this machine can address")))?;
+    let mut builder = FarMemory::builder().local_budget(budget);
+    if let Some(server) = &options.server {
+        let has_scheme = ["tcp:", "embedded:"].iter().any(|scheme| server.starts_with(scheme));
+        builder = builder.server(if has_scheme { server.clone() } else { format!("tcp:{server}") });
+    }
+    builder.build().map_err(|error| match error {
+        // The library names its builder's methods; the person has used options.
+        farptr::Error::Config(text) => {
+            Failure::Setting(text.replace("Builder::local_budget", "--local-memory").replace("Builder::server", "--server"))
+        }
+        error => Failure::Store(error),
+    })
 }
 
 fn in_ordinary_memory(tree: &Tree, survey: &Survey, patterns: &[Pattern]) -> Result<super::job::Figures> {

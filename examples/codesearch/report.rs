@@ -22,8 +22,8 @@ pub struct Report {
     pub local_budget_bytes: u64,
     /// Where far memory is.
     pub transport: String,
-    /// True if far memory is lent by this very process, whose resident memory then holds it, too.
-    pub embedded: bool,
+    /// Far memory lent by this very process, which its resident memory then holds, too.
+    pub embedded: ResidentBytes,
     /// Peak resident memory of the run in far memory.
     pub far_peak: Option<ResidentBytes>,
     /// Peak resident memory of the run in ordinary memory.
@@ -122,8 +122,12 @@ impl fmt::Display for Report {
         let resident = |peak: Option<ResidentBytes>| peak.map_or("unknown".to_owned(), |bytes| size(bytes.0));
         let local_peak = if self.local.is_some() { resident(self.local_peak) } else { "not run".to_owned() };
         write!(out, "{:14} {:>14} {:>14}", "resident peak", resident(self.far_peak), local_peak)?;
-        if self.embedded {
-            write!(out, "\n(resident includes the far memory, which this process lends itself; with --server it is elsewhere)")?;
+        if self.embedded.0 > 0 {
+            let lent = size(self.embedded.0);
+            write!(
+                out,
+                "\n({lent} of the peak are far memory, which this process lends itself; with --server they are elsewhere)"
+            )?;
         }
         Ok(())
     }

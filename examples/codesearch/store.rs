@@ -6,10 +6,8 @@
 
 use std::ops::Range;
 
-/// A store failed.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct StoreError(#[from] pub Box<dyn std::error::Error + Send + Sync>);
+/// Why a store failed. Ordinary memory never does.
+pub use farptr::Error as StoreError;
 
 /// Bytes that come and go together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
