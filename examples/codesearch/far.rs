@@ -58,6 +58,10 @@ impl ByteLog for FarLog {
         self.chunks.len() * self.chunk.0 + self.tail.len()
     }
 
+    fn heap_bytes(&self) -> usize {
+        self.chunks.capacity() * size_of::<RemBox<[u8]>>() + self.tail.capacity()
+    }
+
     fn append(&mut self, mut bytes: &[u8]) -> Result<(), StoreError> {
         while !bytes.is_empty() {
             let (now, later) = bytes.split_at(bytes.len().min(self.chunk.0 - self.tail.len()));

@@ -46,9 +46,9 @@ impl<L: ByteLog> FileTable<L> {
         self.text.len() as u64
     }
 
-    /// Bytes of memory the table holds outside the store.
+    /// Bytes of ordinary memory it holds.
     pub fn heap_bytes(&self) -> usize {
-        self.ends.capacity() * size_of::<Ends>()
+        self.ends.capacity() * size_of::<Ends>() + self.text.heap_bytes() + self.paths.heap_bytes()
     }
 
     /// The number the next file will have.

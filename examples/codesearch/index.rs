@@ -61,7 +61,7 @@ impl<S: Store> Index<S> {
 
     /// Bytes of ordinary memory the index holds beside its store.
     pub fn heap_bytes(&self) -> usize {
-        self.files.heap_bytes() + self.postings.blocks().heap_bytes()
+        self.files.heap_bytes() + self.postings.heap_bytes()
     }
 }
 

@@ -100,6 +100,11 @@ impl<L: ByteLog> Postings<L> {
         self.postings
     }
 
+    /// Bytes of ordinary memory it holds.
+    pub fn heap_bytes(&self) -> usize {
+        self.blocks.heap_bytes() + self.log.heap_bytes()
+    }
+
     /// The local part.
     pub fn blocks(&self) -> &BlockIndex {
         &self.blocks

@@ -79,8 +79,7 @@ fn search(options: Options) -> Result<Ending> {
         None => Tree::of_crate_sources(|name| std::env::var_os(name))?,
     };
     let survey = size_up(&tree)?;
-    let (report, mut trouble) = in_far_memory(&options, &tree, &survey)?;
-    trouble |= survey.unreadable > 0;
+    let (report, trouble) = in_far_memory(&options, &tree, &survey)?;
     if options.json {
         print(&format!("{}\n", report.json()))?;
     } else {
@@ -109,13 +108,6 @@ fn size_up(tree: &Tree) -> Result<Survey> {
     let progress = Progress::spinner("sizing up the folder");
     let survey = tree.read(&mut Nobody)?;
     drop(progress);
-    if let Some(path) = &survey.first_not_text {
-        say(&format!("{} skipped, not text (NUL bytes in it), such as {}", counted(survey.not_text, "file"), path.display()));
-    }
-    if let Some((path, cause)) = &survey.first_unreadable {
-        let skipped = counted(survey.unreadable, "file");
-        say(&format!("{skipped} skipped that can't be read, such as {}: {cause}", path.display()));
-    }
     if survey.text_files == 0 {
         return Err(Failure::NoText {
             path: tree.root().to_owned(),
@@ -127,11 +119,25 @@ fn size_up(tree: &Tree) -> Result<Survey> {
     Ok(survey)
 }
 
+/// Says what was not indexed. Returns whether that is trouble.
+fn say_skipped(survey: &Survey) -> bool {
+    if let Some(path) = &survey.first_not_text {
+        say(&format!("{} skipped, not text (NUL bytes in it), such as {}", counted(survey.not_text, "file"), path.display()));
+    }
+    if let Some((path, cause)) = &survey.first_unreadable {
+        let skipped = counted(survey.unreadable, "file");
+        say(&format!("{skipped} skipped that can't be read, such as {}: {cause}", path.display()));
+    }
+    survey.unreadable > 0
+}
+
 fn in_far_memory(options: &Options, tree: &Tree, survey: &Survey) -> Result<(Report, bool)> {
     let memory = far_memory(options, survey)?;
     let store = FarStore::new(memory.clone());
     let mut job = Job::index(&store, tree, survey.text_bytes)?;
-    let (patterns, trouble) = answer_all(options, &mut job)?;
+    let mut trouble = say_skipped(job.searched().survey());
+    let (patterns, refused) = answer_all(options, &mut job)?;
+    trouble |= refused;
     let mut report = Report {
         far: job.figures(),
         local: None,

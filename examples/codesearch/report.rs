@@ -126,7 +126,7 @@ impl fmt::Display for Report {
             let lent = size(self.embedded.0);
             write!(
                 out,
-                "\n({lent} of the peak are far memory, which this process lends itself; with --server they are elsewhere)"
+                "\n(the peak includes far memory that this process lends itself, {lent} by the end; with --server it is elsewhere)"
             )?;
         }
         Ok(())

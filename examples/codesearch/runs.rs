@@ -52,11 +52,6 @@ impl<'s, S: Store> Runs<'s, S> {
         Runs { store, buffer: Vec::with_capacity(capacity), capacity, runs: Vec::new() }
     }
 
-    /// Bytes of memory it holds.
-    pub fn heap_bytes(&self) -> usize {
-        self.buffer.capacity() * size_of::<Pair>() + self.runs.iter().map(|run| run.postings.blocks().heap_bytes()).sum::<usize>()
-    }
-
     /// True if it is time for [`Runs::make_room`]. Pairs pushed regardless make the buffer grow.
     pub fn is_full(&self) -> bool {
         self.buffer.len() >= self.capacity

@@ -47,11 +47,6 @@ impl TrigramSet {
         TrigramSet { bits: vec![0; words], touched: vec![0; words / 64], window: 0, in_line: 0 }
     }
 
-    /// Bytes of memory it holds.
-    pub fn heap_bytes(&self) -> usize {
-        (self.bits.len() + self.touched.len()) * size_of::<u64>()
-    }
-
     /// Takes the next bytes of the file and tells `first_seen` each trigram that was not in the set before.
     ///
     /// A trigram never holds a line's end: matches lie inside lines, so that nothing would ever ask for it.

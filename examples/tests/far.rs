@@ -154,6 +154,7 @@ fn figures_of_a_small_budget_are_what_they_are_called() {
 fn budgets_that_are_too_small_are_one_line_and_status_2() {
     let folder = Folder::new("budget");
     folder.write("a", "fn\n");
+    folder.write("not text", "\0");
     for budget in ["1", "4KiB", "50%"] {
         let output = codesearch().args(["--local-memory", budget, "fn"]).arg(folder.path()).output().expect("run codesearch");
         let said = String::from_utf8_lossy(&output.stderr);
@@ -166,6 +167,7 @@ fn budgets_that_are_too_small_are_one_line_and_status_2() {
 fn a_server_that_is_not_there_is_one_line_and_status_2() {
     let folder = Folder::new("unreachable");
     folder.write("a", "fn\n");
+    folder.write("not text", "\0");
     let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port").to_string();
     for server in [free.as_str(), "nowhere", "127.0.0.1:99999", "127.0.0.1:"] {
         let start = Instant::now();
@@ -209,5 +211,7 @@ fn a_server_that_dies_ends_the_search_with_an_error_and_keeps_what_was_found() {
     assert_eq!(output.status.code(), Some(2), "{said}");
     assert!(said.lines().any(|line| line.starts_with("codesearch: ") && line.contains(&server.address)), "{said}");
     assert!(start.elapsed() < Duration::from_secs(60), "within the library's timeouts");
-    rest.join().expect("the reader ends").expect("what was printed can be read");
+    let rest = rest.join().expect("the reader ends").expect("what was printed can be read");
+    let whole = rest.split_inclusive(|&byte| byte == b'\n').all(|line| line.ends_with(b"\n"));
+    assert!(whole, "what was found before is printed, in whole lines");
 }
