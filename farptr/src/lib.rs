@@ -1,5 +1,7 @@
 //! Application-integrated far memory: data larger than the memory a program may use, behind smart pointers.
 
+extern crate self as farptr;
+
 mod config;
 mod far;
 mod memory;
@@ -7,6 +9,7 @@ mod object;
 mod pin;
 mod pointee;
 mod rem_box;
+mod rem_vec;
 
 pub use far::Far;
 pub use farptr_derive::Far;
@@ -17,6 +20,12 @@ pub use memory::{Builder, FarMemory};
 pub use pin::{Pinned, PinnedMut};
 pub use pointee::FarPointee;
 pub use rem_box::RemBox;
+pub use rem_vec::RemVec;
+
+/// Iterators of [`RemVec`].
+pub mod vec {
+    pub use crate::rem_vec::Iter;
+}
 
 /// Opens a dereference scope: references to far objects borrow it. The same as [`Scope::enter`].
 #[inline]

@@ -90,15 +90,30 @@ impl<T: ?Sized + FarPointee> Handle<T> {
     ///
     /// # Safety
     /// As for `get` or `get_mut`, whichever `deref` calls.
-    pub(crate) unsafe fn with<R>(&self, mut deref: impl FnMut(&Scope) -> Result<R>) -> Result<R> {
+    pub(crate) unsafe fn with<R>(&self, deref: impl FnMut(&Scope) -> Result<R>) -> Result<R> {
+        // SAFETY: passed on.
+        unsafe { self.with_scope(Scope::enter, deref) }
+    }
+
+    /// As `with`, under a non-temporal hint.
+    ///
+    /// # Safety
+    /// As for `with`.
+    pub(crate) unsafe fn with_non_temporal<R>(&self, deref: impl FnMut(&Scope) -> Result<R>) -> Result<R> {
+        // SAFETY: passed on.
+        unsafe { self.with_scope(Scope::enter_non_temporal, deref) }
+    }
+
+    #[inline]
+    unsafe fn with_scope<R>(&self, enter: fn() -> Scope, mut deref: impl FnMut(&Scope) -> Result<R>) -> Result<R> {
         let mut tries = if in_scope() { 0 } else { TRIES_WITHOUT_SCOPE };
         loop {
+            let scope = enter();
             if tries > 0 && !self.slot().load().is_present() {
-                self.memory().prepare(self.slot(), self.layout())?;
-            }
-            let scope = Scope::enter();
-            if tries > 0 && !self.slot().load().is_present() {
+                let hint = scope.hint();
+                drop(scope);
                 tries -= 1;
+                self.memory().prepare(self.slot(), self.layout(), hint)?;
                 continue;
             }
             match deref(&scope) {

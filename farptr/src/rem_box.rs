@@ -170,10 +170,6 @@ impl<T: ?Sized + FarPointee> RemBox<T> {
         RemBox { handle, _owns: PhantomData }
     }
 
-    pub(crate) fn handle(&self) -> Handle<T> {
-        self.handle
-    }
-
     /// A reference to the value, swapped in if it is far. Costs about a nanosecond over `Box` if it is local.
     ///
     /// # Panics

@@ -37,7 +37,7 @@ impl Memory {
         loop {
             let word = slot.load();
             let State::Present(addr) = word.state() else {
-                self.bring_in(slot, word, layout)?;
+                self.bring_in(slot, word, layout, current_hint())?;
                 continue;
             };
             let reached = match intent {
@@ -135,13 +135,13 @@ impl Memory {
     /// # Errors
     /// What a swap-in can meet.
     #[cold]
-    pub fn prepare(&self, slot: &Slot, layout: Layout) -> Result<()> {
+    pub fn prepare(&self, slot: &Slot, layout: Layout, hint: AccessHint) -> Result<()> {
         loop {
             let word = slot.load();
             if word.is_present() {
                 return Ok(());
             }
-            self.bring_in(slot, word, layout)?;
+            self.bring_in(slot, word, layout, hint)?;
         }
     }
 

@@ -6,7 +6,7 @@ use crate::error::{Error, Result, TransportError};
 use crate::far::LargeFar;
 use crate::far::image::{self, IMAGE_HEADER_BYTES};
 use crate::heap::{HEADER_BYTES, QueueKind};
-use crate::scope::{AccessHint, current_hint};
+use crate::scope::AccessHint;
 use crate::transport::{IoBuf, Verb};
 use crate::word::{FarPlace, Freshness, Slot, State, Warmth, Word};
 use std::alloc::Layout;
@@ -21,10 +21,10 @@ const SPINS_FOR_FETCH: u32 = 2000;
 
 impl Memory {
     /// One step towards a local copy of an object whose word was `seen`, not present. The caller looks at the word again.
-    pub(super) fn bring_in(&self, slot: &Slot, seen: Word, layout: Layout) -> Result<()> {
+    pub(super) fn bring_in(&self, slot: &Slot, seen: Word, layout: Layout, hint: AccessHint) -> Result<()> {
         match seen.state() {
             State::Absent(place) => match slot.claim_fetch(seen) {
-                Ok(claimed) => self.swap_in(slot, claimed, place, layout),
+                Ok(claimed) => self.swap_in(slot, claimed, place, layout, hint),
                 Err(_) => Ok(()),
             },
             State::Fetching(_) => self.join_fetch(slot),
@@ -34,8 +34,8 @@ impl Memory {
     }
 
     /// The queue for an object that comes in now.
-    pub(crate) fn admission(&self, word: Word) -> QueueKind {
-        match current_hint() {
+    pub(crate) fn admission(&self, word: Word, hint: AccessHint) -> QueueKind {
+        match hint {
             AccessHint::NonTemporal => QueueKind::Transient,
             AccessHint::Normal if self.is_ghost(word.stamp()) => QueueKind::Main,
             AccessHint::Normal => QueueKind::Young,
@@ -43,8 +43,8 @@ impl Memory {
     }
 
     /// Fetches a claimed object and publishes it. On an error the claim is given back.
-    fn swap_in(&self, slot: &Slot, claimed: Word, place: FarPlace, layout: Layout) -> Result<()> {
-        let fetched = self.fetch(slot, claimed, place, layout);
+    fn swap_in(&self, slot: &Slot, claimed: Word, place: FarPlace, layout: Layout, hint: AccessHint) -> Result<()> {
+        let fetched = self.fetch(slot, claimed, place, layout, hint);
         match fetched {
             Ok(object) => {
                 self.publish_fetched(slot, claimed, object, layout);
@@ -68,13 +68,13 @@ impl Memory {
         self.counters.swapped_in_bytes.fetch_add(layout.size() as u64, Ordering::Relaxed);
     }
 
-    fn fetch(&self, slot: &Slot, claimed: Word, place: FarPlace, layout: Layout) -> Result<NewObject<'_>> {
+    fn fetch(&self, slot: &Slot, claimed: Word, place: FarPlace, layout: Layout, hint: AccessHint) -> Result<NewObject<'_>> {
         let id = self.slots.id_of(slot);
         let raw = match place {
             FarPlace::At(addr) => addr.to_bits(),
             FarPlace::Large(large) => large.0,
         };
-        let mut object = self.new_object(id, layout, self.admission(claimed), raw)?;
+        let mut object = self.new_object(id, layout, self.admission(claimed, hint), raw)?;
         match (place, object.image_mut()) {
             (FarPlace::At(addr), Some(image)) => self.fetch_image(addr, id, image)?,
             (FarPlace::Large(large), None) => {

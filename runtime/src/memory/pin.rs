@@ -3,6 +3,7 @@
 
 use super::Memory;
 use crate::error::Result;
+use crate::scope::AccessHint;
 use crate::word::{PinOutcome, Slot, UnpinOutcome};
 use std::alloc::Layout;
 use std::collections::HashMap;
@@ -28,7 +29,7 @@ impl Memory {
             if self.try_pin_present(slot) {
                 return Ok(());
             }
-            self.prepare(slot, layout)?;
+            self.prepare(slot, layout, AccessHint::Normal)?;
         }
     }
 
