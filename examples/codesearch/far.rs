@@ -1,10 +1,10 @@
-//! Far memory as a store: each chunk of a log is a far object.
+//! Far memory as a store: each log is a [`RemVec`] of bytes.
 
 use std::cell::Cell;
 use std::ops::Range;
 use std::rc::Rc;
 
-use farptr::{FarMemory, RemBox};
+use farptr::{FarMemory, RemVec};
 
 use super::store::{ByteLog, ChunkBytes, Store, StoreError, Usage};
 
@@ -26,7 +26,7 @@ impl Store for FarStore {
     type Log = FarLog;
 
     fn log(&self, chunk: ChunkBytes) -> Result<FarLog, StoreError> {
-        Ok(FarLog { memory: self.memory.clone(), chunk, chunks: Vec::new(), tail: Vec::new(), accesses: self.accesses.clone() })
+        Ok(FarLog { bytes: RemVec::with_chunk_bytes_in(chunk.0, &self.memory), accesses: self.accesses.clone() })
     }
 
     fn usage(&self) -> Usage {
@@ -36,71 +36,39 @@ impl Store for FarStore {
 }
 
 /// A log in far memory.
-#[derive(Debug)]
 pub struct FarLog {
-    memory: FarMemory,
-    chunk: ChunkBytes,
-    /// Full chunks.
-    chunks: Vec<RemBox<[u8]>>,
-    /// The chunk that is being filled, in ordinary memory, so that appending a little at a time makes no object again and again.
-    tail: Vec<u8>,
+    bytes: RemVec<u8>,
     accesses: Rc<Cell<u64>>,
 }
 
 impl FarLog {
-    fn count_access(&self) {
-        self.accesses.set(self.accesses.get() + 1);
+    fn count(&self, accesses: usize) {
+        self.accesses.set(self.accesses.get() + accesses as u64);
     }
 }
 
 impl ByteLog for FarLog {
     fn len(&self) -> usize {
-        self.chunks.len() * self.chunk.0 + self.tail.len()
+        self.bytes.len()
     }
 
-    fn heap_bytes(&self) -> usize {
-        self.chunks.capacity() * size_of::<RemBox<[u8]>>() + self.tail.capacity()
-    }
-
-    fn append(&mut self, mut bytes: &[u8]) -> Result<(), StoreError> {
-        while !bytes.is_empty() {
-            let (now, later) = bytes.split_at(bytes.len().min(self.chunk.0 - self.tail.len()));
-            self.tail.extend_from_slice(now);
-            bytes = later;
-            if self.tail.len() == self.chunk.0 {
-                self.chunks.push(RemBox::try_from_slice_in(&self.tail, &self.memory)?);
-                self.count_access();
-                self.tail.clear();
-            }
-        }
+    fn append(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
+        let chunk = self.bytes.chunk_len();
+        let before = self.bytes.len();
+        self.bytes.try_extend_from_slice(bytes)?;
+        self.count(self.bytes.len().div_ceil(chunk) - before / chunk);
         Ok(())
     }
 
     fn truncate(&mut self, len: usize) -> Result<(), StoreError> {
-        let full = len / self.chunk.0;
-        if full < self.chunks.len() {
-            self.tail.clear();
-            self.chunks[full].try_with(|chunk| self.tail.extend_from_slice(chunk))?;
-            self.chunks.truncate(full);
-        }
-        self.tail.truncate(len - full * self.chunk.0);
+        self.bytes.truncate(len);
         Ok(())
     }
 
     fn read(&self, range: Range<usize>, visit: &mut dyn FnMut(&[u8])) -> Result<(), StoreError> {
-        let mut at = range.start;
-        while at < range.end {
-            let (number, start) = (at / self.chunk.0, at % self.chunk.0);
-            let end = self.chunk.0.min(start + range.end - at);
-            match self.chunks.get(number) {
-                Some(chunk) => {
-                    self.count_access();
-                    chunk.try_with(|chunk| visit(&chunk[start..end]))?;
-                }
-                None => visit(&self.tail[start..end]),
-            }
-            at += end - start;
-        }
-        Ok(())
+        self.bytes.try_for_each_slice(range, |_, slice| {
+            self.count(1);
+            visit(slice);
+        })
     }
 }

@@ -48,7 +48,7 @@ impl<L: ByteLog> FileTable<L> {
 
     /// Bytes of ordinary memory it holds.
     pub fn heap_bytes(&self) -> usize {
-        self.ends.capacity() * size_of::<Ends>() + self.text.heap_bytes() + self.paths.heap_bytes()
+        self.ends.capacity() * size_of::<Ends>()
     }
 
     /// The number the next file will have.

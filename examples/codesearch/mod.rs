@@ -13,22 +13,21 @@
 //! one that does.
 //!
 //! # What lies where
-//! | data | where | in ordinary memory |
+//! | data | where | in ordinary memory, beside the local budget |
 //! |---|---|---|
 //! | text of all files, end to end | one far log, in chunks of 16 KiB | 16 bytes a file ([`files::FileTable`]) |
 //! | paths, end to end | one far log, in chunks of 4 KiB | in the same 16 bytes |
 //! | posting lists, delta-coded, in sorted blocks of 4 KiB | one far log, a block a chunk | 4 bytes a block ([`posting::BlockIndex`]) |
 //! | runs: partial posting lists while indexing | one far log each, likewise | 4 bytes a block |
-//! | logs ([`far::FarLog`]) | a far object for each chunk | 16 bytes a chunk, and the last chunk until it is full |
 //!
 //! The index is built as an external sort: (trigram, file) pairs gather in a buffer of 4 MiB ([`runs`]); a full buffer is
 //! sorted and written to far memory as a run; at the end the runs are merged ([`merge`]) and dropped, which gives their far
 //! memory back. So ordinary heap use is bounded, however large the tree: the pair buffer, the set of one file's trigrams
-//! (2 MiB), some read buffers, and what the last column says: together less than 0.3% of the text.
+//! (2 MiB), some read buffers, and what the last column says: 0.2% of the text of crates.
 //!
 //! # Layers, each using only those above it
-//! [`error`], [`store`], [`far`], [`trigram`], [`posting`], [`merge`], [`runs`], [`files`], [`tree`], [`index`], [`strings`], [`plan`],
-//! [`pattern`], [`lines`], [`search`], [`output`], [`progress`], [`job`], [`report`], [`cli`], [`program`].
+//! [`store`], [`far`], [`error`], [`trigram`], [`posting`], [`merge`], [`runs`], [`files`], [`tree`], [`index`], [`strings`], [`plan`],
+//! [`pattern`], [`lines`], [`output`], [`search`], [`progress`], [`job`], [`report`], [`cli`], [`program`].
 
 pub mod cli;
 pub mod error;

@@ -102,7 +102,7 @@ impl<L: ByteLog> Postings<L> {
 
     /// Bytes of ordinary memory it holds.
     pub fn heap_bytes(&self) -> usize {
-        self.blocks.heap_bytes() + self.log.heap_bytes()
+        self.blocks.heap_bytes()
     }
 
     /// The local part.

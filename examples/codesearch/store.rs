@@ -58,9 +58,6 @@ pub trait ByteLog {
         self.len() == 0
     }
 
-    /// Bytes of ordinary memory it holds beside its contents.
-    fn heap_bytes(&self) -> usize;
-
     /// Adds `bytes` at the end.
     fn append(&mut self, bytes: &[u8]) -> Result<(), StoreError>;
 
@@ -90,10 +87,6 @@ impl Store for LocalStore {
 impl ByteLog for Vec<u8> {
     fn len(&self) -> usize {
         Vec::len(self)
-    }
-
-    fn heap_bytes(&self) -> usize {
-        0
     }
 
     fn append(&mut self, bytes: &[u8]) -> Result<(), StoreError> {

@@ -1,7 +1,7 @@
 //! The tree to index: which files are read, and which of them are text.
 //!
 //! As `grep -rI` has it: every regular file below the folder, hidden ones too; links are not followed, except the folder
-//! itself. A file with a NUL byte is not text and is skipped. (grep decides that for each 96 KiB it reads and may have printed
+//! itself. A file with a NUL byte is not text and is skipped. (grep decides that for each buffer it reads, and may have printed
 //! lines from before the first NUL; here such a file is skipped whole.) A file that is not UTF-8 is text like any other.
 
 use std::ffi::OsString;

@@ -242,10 +242,6 @@ impl ByteLog for ChunkedLog {
         self.bytes.len()
     }
 
-    fn heap_bytes(&self) -> usize {
-        0
-    }
-
     fn append(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
         self.bytes.extend_from_slice(bytes);
         Ok(())
