@@ -181,7 +181,7 @@ impl<'m> Round<'m> {
             if self.victims.len() == most {
                 break;
             }
-            let Some(segment) = victims::next(heap) else { break };
+            let Some(segment) = victims::next(heap, self.mercy) else { break };
             if heap.is_busy(segment.id) {
                 heap.put_back(segment);
                 continue;

@@ -4,7 +4,7 @@
 //! slots freed. Its methods are where references to far objects come from, so this is where their validity is argued.
 
 use crate::pointee::FarPointee;
-use farptr_runtime::memory::{Intent, Memory};
+use farptr_runtime::memory::{Intent, Memory, Origin};
 use farptr_runtime::scope::{AccessHint, Scope, in_scope};
 use farptr_runtime::word::Slot;
 use farptr_runtime::{Error, Result};
@@ -318,7 +318,7 @@ pub(crate) fn create_with(memory: &std::sync::Arc<Memory>, layout: Layout, fill:
     // SAFETY: just allocated, so in use.
     let reference = unsafe { slot.as_ref() };
     let id = memory.slot_table().id_of(reference);
-    match memory.new_object(id, layout, farptr_runtime::heap::QueueKind::Young, 0) {
+    match memory.new_object(id, layout, Origin::New) {
         Ok(object) => {
             fill(object.addr().get() as *mut u8);
             object.publish(reference);

@@ -1,9 +1,10 @@
 //! The slow path of a deref: everything but "present, hot, at rest".
 
-use super::{Memory, NewObject};
+use super::{Memory, NewObject, Origin};
 use crate::addr::ObjectAddr;
+use crate::budget::Party;
 use crate::error::Result;
-use crate::heap::{ObjectHeader, QueueKind};
+use crate::heap::ObjectHeader;
 use crate::scope::{AccessHint, current_hint, in_scope};
 use crate::word::{Slot, State, Word};
 use std::alloc::Layout;
@@ -89,7 +90,7 @@ impl Memory {
     /// Moves an object that the evacuator may be reading, on behalf of its writer.
     fn self_relocate(&self, slot: &Slot, word: Word, layout: Layout) -> Result<Option<ObjectAddr>> {
         let old = word.addr();
-        let fresh: NewObject<'_> = self.new_object(self.slots.id_of(slot), layout, QueueKind::Main, 0)?;
+        let fresh: NewObject<'_> = self.new_object(self.slots.id_of(slot), layout, Origin::Moved)?;
         // SAFETY: the old bytes are those of an object of `layout` that is present, not evacuating, inside the caller's scope, so they
         // stay mapped and unwritten (the caller is the only writer); the new ones are busy and ours. They do not overlap.
         unsafe { std::ptr::copy_nonoverlapping(old.get() as *const u8, fresh.addr().get() as *mut u8, layout.size()) };
@@ -149,7 +150,7 @@ impl Memory {
     #[cold]
     pub fn wait_for_room(&self) -> Result<()> {
         let segment = self.heap.segment_bytes();
-        self.with_room(segment, || (self.heap.available_segments(&self.budget) > self.heap.reserve()).then_some(()))
+        self.with_room(segment, || self.heap.has_room_for(Party::Mutator, &self.budget).then_some(()))
     }
 }
 

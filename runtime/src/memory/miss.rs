@@ -1,6 +1,6 @@
 //! Swap-in: claim, fetch, check, publish.
 
-use super::{Memory, NewObject};
+use super::{Memory, NewObject, Origin};
 use crate::addr::{FarAddr, LargeId, SlotId};
 use crate::error::{Error, Result};
 use crate::far::LargeFar;
@@ -33,19 +33,24 @@ impl Memory {
         }
     }
 
-    /// The queue for an object that comes in now.
-    pub(crate) fn admission(&self, word: Word, hint: AccessHint) -> QueueKind {
-        match hint {
+    /// What the policy makes of an object that comes in now.
+    fn origin(&self, claimed: Word, place: FarPlace, hint: AccessHint) -> Origin {
+        let kind = match hint {
             AccessHint::NonTemporal => QueueKind::Transient,
-            AccessHint::Normal if self.is_ghost(word.stamp()) => QueueKind::Main,
+            AccessHint::Normal if self.is_ghost(claimed.stamp()) => QueueKind::Main,
             AccessHint::Normal => QueueKind::Young,
-        }
+        };
+        let far = match place {
+            FarPlace::At(addr) => addr.to_bits(),
+            FarPlace::Large(large) => large.0,
+        };
+        Origin::Fetched { kind, far }
     }
 
     /// Fetches a claimed object and publishes it. On an error the claim is given back.
     fn swap_in(&self, slot: &Slot, claimed: Word, place: FarPlace, layout: Layout, hint: AccessHint) -> Result<()> {
         let id = self.slots.id_of(slot);
-        match self.new_object(id, layout, self.admission(claimed, hint), raw(place)) {
+        match self.new_object(id, layout, self.origin(claimed, place, hint)) {
             Ok(object) => self.fetch_into(slot, claimed, place, object, layout),
             Err(error) => {
                 give_back(slot, claimed);
@@ -63,7 +68,7 @@ impl Memory {
         layout: Layout,
         hint: AccessHint,
     ) -> Result<Option<NewObject<'_>>> {
-        self.try_new_object(self.slots.id_of(slot), layout, self.admission(claimed, hint), raw(place))
+        self.try_new_object(self.slots.id_of(slot), layout, self.origin(claimed, place, hint))
     }
 
     /// Whether the bytes at `place` are mapped here, so that fetching them is a copy.
@@ -202,14 +207,6 @@ impl Memory {
             }
         }
         Ok(())
-    }
-}
-
-/// A place as the header keeps it.
-fn raw(place: FarPlace) -> u64 {
-    match place {
-        FarPlace::At(addr) => addr.to_bits(),
-        FarPlace::Large(large) => large.0,
     }
 }
 

@@ -20,7 +20,7 @@ mod task;
 mod ticker;
 
 pub use access::Intent;
-pub use object::NewObject;
+pub use object::{NewObject, Origin};
 pub use room::Relief;
 pub use stats::{Counters, Stats};
 pub use task::BringIn;
@@ -36,7 +36,7 @@ use crate::slot::{SlotTable, owner_of};
 use crate::word::{Slot, Stamp};
 use std::alloc::Layout;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
@@ -79,6 +79,7 @@ pub struct Memory {
     /// By thread number.
     lanes: Rcu<Vec<Option<Arc<lane::Lane>>>>,
     ticker: ticker::Ticker,
+    wanted: AtomicUsize,
     weak: Weak<Memory>,
     /// Bytes evacuated so far: the clock of the ghost memory.
     evacuated: AtomicU64,
@@ -114,6 +115,7 @@ impl Memory {
             relief: OnceLock::new(),
             lanes: Rcu::new(Vec::new()),
             ticker: ticker::Ticker::default(),
+            wanted: AtomicUsize::new(0),
             weak: weak.clone(),
             evacuated: AtomicU64::new(0),
             ghost_step,

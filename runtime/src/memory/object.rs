@@ -14,6 +14,32 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+/// Why room is wanted.
+#[derive(Debug, Clone, Copy)]
+pub enum Origin {
+    /// For a new object.
+    New,
+    /// For an object that its writer moves.
+    Moved,
+    /// For one that is fetched.
+    Fetched {
+        /// Where it is admitted.
+        kind: QueueKind,
+        /// The raw far address or large id it comes from.
+        far: u64,
+    },
+}
+
+impl Origin {
+    fn terms(self) -> (QueueKind, u64, Party) {
+        match self {
+            Origin::New => (QueueKind::Young, 0, Party::Creator),
+            Origin::Moved => (QueueKind::Main, 0, Party::Mutator),
+            Origin::Fetched { kind, far } => (kind, far, Party::Mutator),
+        }
+    }
+}
+
 /// Room for an object, local and busy: to be filled, then published. Given up if dropped before.
 #[derive(Debug)]
 pub struct NewObject<'m> {
@@ -147,9 +173,9 @@ impl Drop for NewObject<'_> {
 }
 
 impl Memory {
-    /// Local room for an object of `layout` that `slot` will own. `far` is the raw place it is fetched from, or 0. Waits for evacuation if need
+    /// Local room for an object of `layout` that `slot` will own. Waits for evacuation if need
     /// be and allowed.
-    pub fn new_object(&self, slot: SlotId, layout: Layout, kind: QueueKind, far: u64) -> Result<NewObject<'_>> {
+    pub fn new_object(&self, slot: SlotId, layout: Layout, origin: Origin) -> Result<NewObject<'_>> {
         if layout.align() > crate::arena::PAGE {
             return Err(Error::CapacityOverflow {
                 what: "an object's alignment",
@@ -159,40 +185,35 @@ impl Memory {
         }
         if self.is_large(layout) {
             let footprint = LargeObject::footprint(layout);
-            return self.with_room(footprint, || self.try_new_large(slot, layout, far).transpose())?;
+            return self.with_room(footprint, || self.try_new_large(slot, layout, origin).transpose())?;
         }
         let bytes = self.heap.segment_bytes();
-        self.with_room(bytes, || self.try_new_small(slot, layout, kind, far))
+        self.with_room(bytes, || self.try_new_small(slot, layout, origin))
     }
 
     /// As `new_object`, but does not wait: `None` if there is no room now.
-    pub(crate) fn try_new_object(
-        &self,
-        slot: SlotId,
-        layout: Layout,
-        kind: QueueKind,
-        far: u64,
-    ) -> Result<Option<NewObject<'_>>> {
+    pub(crate) fn try_new_object(&self, slot: SlotId, layout: Layout, origin: Origin) -> Result<Option<NewObject<'_>>> {
         if self.is_large(layout) {
-            return self.try_new_large(slot, layout, far);
+            return self.try_new_large(slot, layout, origin);
         }
-        Ok(self.try_new_small(slot, layout, kind, far))
+        Ok(self.try_new_small(slot, layout, origin))
     }
 
     #[inline]
-    fn try_new_small(&self, slot: SlotId, layout: Layout, kind: QueueKind, far: u64) -> Option<NewObject<'_>> {
-        let addr = self.heap.alloc(self.shard(), kind, layout, &self.budget, Party::Mutator).ok()?;
+    fn try_new_small(&self, slot: SlotId, layout: Layout, origin: Origin) -> Option<NewObject<'_>> {
+        let (kind, far, party) = origin.terms();
+        let addr = self.heap.alloc(self.shard(), kind, layout, &self.budget, party).ok()?;
         self.kick_if_low();
         Some(NewObject { memory: self, addr, header: ObjectHeader::new(slot, layout, far), room: Room::Small })
     }
 
     #[cold]
-    fn try_new_large(&self, slot: SlotId, layout: Layout, far: u64) -> Result<Option<NewObject<'_>>> {
+    fn try_new_large(&self, slot: SlotId, layout: Layout, origin: Origin) -> Result<Option<NewObject<'_>>> {
         let footprint = LargeObject::footprint(layout);
-        if !self.try_charge(Party::Mutator, footprint) {
+        if !self.try_charge(origin.terms().2, footprint) {
             return Ok(None);
         }
-        match LargeObject::map(layout, slot, far) {
+        match LargeObject::map(layout, slot, origin.terms().1) {
             Ok(large) => {
                 self.kick_if_low();
                 Ok(Some(NewObject { memory: self, addr: large.addr(), header: large.header(), room: Room::Large(large) }))

@@ -3,7 +3,9 @@
 
 use super::Memory;
 use super::lane::{Advice, Ending, Lane};
+use crate::budget::Party;
 use crate::error::{Error, Result};
+use crate::heap::LargeObject;
 use crate::scope::AccessHint;
 use crate::word::{FarPlace, Slot, State};
 use std::alloc::Layout;
@@ -48,10 +50,10 @@ impl Memory {
     pub async fn room_async(&self) -> Result<()> {
         let started = Instant::now();
         std::future::poll_fn(|context| {
-            if self.heap.available_segments(&self.budget) > self.heap.reserve() {
+            if self.heap.has_room_for(Party::Mutator, &self.budget) {
                 return Poll::Ready(Ok(()));
             }
-            self.kick();
+            self.want(self.heap.segment_bytes());
             if started.elapsed() > self.timeout {
                 return Poll::Ready(Err(self.out_of_local(self.heap.segment_bytes(), "nothing could be evacuated in time")));
             }
@@ -121,7 +123,7 @@ impl BringIn<'_> {
             Ok(None) => {
                 let given_back = self.slot.abandon_fetch(claimed);
                 debug_assert!(given_back.is_ok(), "a claimed word is changed by its claimer only");
-                memory.kick();
+                memory.want(LargeObject::footprint(self.layout));
                 let error = memory.out_of_local(self.layout.size(), "nothing could be evacuated in time");
                 Some(self.wait(context, Some(error)))
             }
