@@ -133,6 +133,15 @@ impl<T: ?Sized + FarPointee> Handle<T> {
         }
     }
 
+    /// Says that the uses so far count for nothing.
+    pub(crate) fn cool(&self) {
+        let word = self.slot().load();
+        if word.is_present() {
+            // If it changes meanwhile somebody uses it, and the hint is void.
+            let _ = self.slot().cool(word);
+        }
+    }
+
     /// Brings the object in and pins it for reading. The address is good until `unpin`.
     pub(crate) fn pin(&self) -> Result<NonNull<T>> {
         self.memory().pin(self.slot(), self.layout())?;

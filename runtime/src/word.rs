@@ -3,7 +3,7 @@
 //! # Layout
 //! ```text
 //!           63                                  16 15       8 7 6 5 4 3 2 1 0
-//! present   [ address of the contents (48 bits)   |   pins   |- - C R K c E 0]
+//! present   [ address of the contents (48 bits)   |   pins   |- f C R K c E 0]
 //! absent    [ far address or large id (40)  | ghost stamp 16 |  - - - L - F 1]
 //! vacant    [ next free slot (40)           | -              |  - - - - 1 - 1]
 //! ```
@@ -11,6 +11,8 @@
 //! - bit 3: `K` clean (present: the far copy named by the object header is valid), `L` large (absent: the field is a large id).
 //! - `R` relocating: the evacuator may be reading the bytes, but the object stays in the local heap, here or at another place.
 //! - `C` copying: the evacuator is reading a large object's bytes; only large objects use it.
+//! - `f` fresh: fetched, and not used since. The use that it was fetched for takes `f` away and leaves the object cold: only a second use makes it
+//!   hot, or every object of a scan would seem to be in use. Fresh objects are cold.
 //! - pins: how many pins hold the object where it is (255: 255 or more, see [`crate::pins`]).
 //!
 //! Hot is stored as *not cold*, dirty as *not clean*, so that the fast path of a read tests three bits for zero
@@ -88,6 +90,7 @@ const COLD: u64 = 1 << 2;
 const CLEAN: u64 = 1 << 3;
 const RELOCATING: u64 = 1 << 4;
 const COPYING: u64 = 1 << 5;
+const FRESH: u64 = 1 << 6;
 const PIN_SHIFT: u32 = 8;
 const PIN_ONE: u64 = 1 << PIN_SHIFT;
 const PIN_MASK: u64 = 0xff << PIN_SHIFT;
@@ -131,6 +134,8 @@ pub enum Warmth {
     Hot,
     /// Has yet to be used again.
     Cold,
+    /// Has yet to be used for what it was fetched for.
+    Fresh,
 }
 
 /// What a word says.
@@ -150,7 +155,11 @@ impl Word {
     /// A present object.
     pub fn present(addr: ObjectAddr, freshness: Freshness, warmth: Warmth) -> Self {
         let clean = if freshness == Freshness::Clean { CLEAN } else { 0 };
-        let cold = if warmth == Warmth::Cold { COLD } else { 0 };
+        let cold = match warmth {
+            Warmth::Hot => 0,
+            Warmth::Cold => COLD,
+            Warmth::Fresh => COLD | FRESH,
+        };
         Word((addr.get() as u64) << ADDR_SHIFT | clean | cold)
     }
 
@@ -202,6 +211,11 @@ impl Word {
     /// The bits with `R` in place of `E`.
     const fn rescued(self) -> u64 {
         if self.0 & EVACUATING != 0 { self.0 & !EVACUATING | RELOCATING } else { self.0 }
+    }
+
+    /// One use more: of a fresh object the first, of another one that makes it hot.
+    const fn used(self) -> Word {
+        Word(if self.0 & FRESH != 0 { self.0 & !FRESH } else { self.0 & !COLD })
     }
 
     /// Whether a local copy exists.
@@ -267,7 +281,7 @@ impl fmt::Debug for Word {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut flags = String::new();
         if self.is_present() {
-            for (bit, name) in [(EVACUATING, "E"), (COLD, "c"), (CLEAN, "K"), (RELOCATING, "R"), (COPYING, "C")] {
+            for (bit, name) in [(EVACUATING, "E"), (COLD, "c"), (CLEAN, "K"), (RELOCATING, "R"), (COPYING, "C"), (FRESH, "f")] {
                 flags.push_str(if self.0 & bit != 0 { name } else { "" });
             }
         }
@@ -332,10 +346,10 @@ impl Slot {
         }
     }
 
-    /// Read of a present object that is cold or evacuating: makes it hot and rescues it.
+    /// Read of a present object that is cold or evacuating: counts as a use and rescues it.
     pub fn rescue(&self, from: Word) -> Outcome {
         debug_assert!(from.is_present());
-        self.change(from, from.rescued() & !COLD)
+        self.change(from, from.used().rescued())
     }
 
     /// Read that must not count as a use: rescues only.
@@ -344,17 +358,17 @@ impl Slot {
         self.change(from, from.rescued())
     }
 
-    /// First write to a present object at rest: makes it dirty and hot. If it was clean, the caller must free the far copy that the
+    /// First write to a present object at rest: makes it dirty, and counts as a use. If it was clean, the caller must free the far copy that the
     /// header names.
     pub fn begin_write(&self, from: Word) -> Outcome {
         debug_assert!(from.is_present() && from.0 & (EVACUATING | RELOCATING | COPYING) == 0);
-        self.change(from, from.0 & !(COLD | CLEAN))
+        self.change(from, from.used().0 & !CLEAN)
     }
 
     /// Write to a large object: takes the evacuator's mark away. `C` stays until the evacuator has noticed.
     pub fn rescue_large(&self, from: Word) -> Outcome {
         debug_assert!(from.is_present());
-        self.change(from, from.0 & !(COLD | EVACUATING | RELOCATING))
+        self.change(from, from.used().0 & !(EVACUATING | RELOCATING))
     }
 
     /// The writer of a marked object has copied it to `to` itself: present there, dirty, hot. If it was clean, the caller must free
@@ -460,7 +474,7 @@ impl Slot {
         if from.0 & PIN_MASK == PIN_MASK {
             return PinOutcome::Full;
         }
-        match self.change(from, (from.rescued() & !COLD) + PIN_ONE) {
+        match self.change(from, from.used().rescued() + PIN_ONE) {
             Ok(word) => PinOutcome::Pinned(word),
             Err(word) => PinOutcome::Changed(word),
         }

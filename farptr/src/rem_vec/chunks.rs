@@ -111,6 +111,10 @@ impl<T: Far> Chunks<T> {
 
     fn add_chunk(&mut self, room: usize) -> Result<()> {
         self.charge_one_more()?;
+        if !self.slots.is_empty() {
+            // Filling the chunk was one use, however many writes it took.
+            self.chunk(self.slots.len() - 1).cool();
+        }
         let slot = object::create_with(&self.memory, Self::layout(room)?, |_| ())?;
         if self.slots.is_empty() {
             self.first = room;

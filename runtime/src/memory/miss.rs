@@ -106,9 +106,8 @@ impl Memory {
 
     /// Makes a fetched object visible. The claim is the caller's.
     pub(crate) fn publish_fetched(&self, slot: &Slot, claimed: Word, object: NewObject<'_>, layout: Layout) {
-        // Cold: the use that fetched it does not count, or every object of a scan would seem to be in use.
         let published =
-            object.settle(|addr| slot.publish(claimed, Word::present(addr, Freshness::Clean, Warmth::Cold)).map(drop));
+            object.settle(|addr| slot.publish(claimed, Word::present(addr, Freshness::Clean, Warmth::Fresh)).map(drop));
         debug_assert!(published.is_ok(), "a claimed word is changed by its claimer only");
         self.counters.misses.fetch_add(1, Ordering::Relaxed);
         self.counters.swapped_in_bytes.fetch_add(layout.size() as u64, Ordering::Relaxed);
