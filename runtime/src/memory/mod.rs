@@ -11,7 +11,7 @@
 mod access;
 mod miss;
 mod object;
-mod pin;
+pub(crate) mod pin;
 mod room;
 mod stats;
 
