@@ -14,10 +14,11 @@ pub struct ThreadRecord {
 }
 
 impl ThreadRecord {
-    /// The outermost scope begins. Called by the owning thread, outside any scope.
+    /// The outermost scope begins. Called by the owning thread, outside any scope. Release, like `leave`: a grace period that waits for the
+    /// scope before may miss its end and see only this.
     #[inline(always)]
     pub fn enter(&self) {
-        self.clock.store(self.clock.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+        self.clock.store(self.clock.load(Ordering::Relaxed) + 1, Ordering::Release);
         light_fence();
     }
 
@@ -34,7 +35,7 @@ impl ThreadRecord {
         light_fence();
     }
 
-    /// The clock now. Acquire: partner of `leave` and `refresh`.
+    /// The clock now. Acquire: partner of `enter`, `leave` and `refresh`.
     pub(super) fn read(&self) -> u64 {
         self.clock.load(Ordering::Acquire)
     }
