@@ -86,9 +86,10 @@ fn begin_write(slot: &Slot, word: Word) -> Access {
 /// The word as it is now.
 #[inline]
 pub fn move_away<F>(slot: &Slot, word: Word, to: ObjectAddr, far_in_header: impl FnOnce() -> F) -> Result<Option<F>, Word> {
-    let moved = slot.self_relocate(word, to)?;
-    debug_assert!(moved.is_present_at(to));
-    Ok(word.is_clean().then(far_in_header))
+    // Read before: nobody but the writer keeps the old place, so afterwards its segment may be freed at once.
+    let far = word.is_clean().then(far_in_header);
+    slot.self_relocate(word, to)?;
+    Ok(far)
 }
 
 /// The owner gives up a present object, which is not marked or rescued, in a scope. Results as for [`move_away`].
@@ -97,7 +98,7 @@ pub fn move_away<F>(slot: &Slot, word: Word, to: ObjectAddr, far_in_header: impl
 /// The word as it is now.
 #[inline]
 pub fn give_up<F>(slot: &Slot, word: Word, far_in_header: impl FnOnce() -> F) -> Result<Option<F>, Word> {
-    // Read before: afterwards the segment may be freed.
+    // Read before, as in `move_away`.
     let far = word.is_clean().then(far_in_header);
     slot.vacate_from(word)?;
     Ok(far)
