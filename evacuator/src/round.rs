@@ -347,14 +347,16 @@ impl<'m> Round<'m> {
     fn close(mut self, state: &mut RoundState) -> Outcome {
         let heap = self.memory.heap();
         for Victim { segment, left, relocated } in self.victims {
-            match steps::fate(left, relocated) {
-                Fate::PutBack => heap.put_back(SealedSegment { kind: QueueKind::Main, ..segment }),
+            let referred = segment.referred && self.outcome.scopes_too_long;
+            match steps::fate(left, relocated, referred) {
+                Fate::PutBack { referred } => heap.put_back(SealedSegment { kind: QueueKind::Main, referred, ..segment }),
                 Fate::Limbo => state.limbo.push(segment.id),
                 Fate::Free => {
                     self.outcome.freed_segments += 1;
                     // SAFETY: not busy since it was taken, and every object in it was found dead or has left. Nobody holds a reference:
                     // dead ones have no owner, absent ones passed a grace period after their mark and were not rescued, and none was
-                    // relocated by this round. One that its writer moved has had no reader since: the writer's borrow was exclusive.
+                    // relocated by this round, or by one that no grace period has followed. One that its writer moved has had no reader
+                    // since: the writer's borrow was exclusive.
                     unsafe { heap.free(segment.id) };
                 }
             }
@@ -367,11 +369,11 @@ impl<'m> Round<'m> {
     }
 }
 
-/// Frees the sealed segments in which everything is dead, without moving anything. Returns how many.
+/// Frees the sealed segments in which everything is dead, and those in limbo, without moving anything. Returns how many.
 pub fn sweep(memory: &Memory, state: &mut RoundState) -> usize {
     let heap = memory.heap();
     heap.seal_all();
-    let mut freed = state.free_limbo(memory);
+    let mut freed = 0;
     for kind in [QueueKind::Transient, QueueKind::Young, QueueKind::Main] {
         for _ in 0..heap.sealed(kind) {
             let Some(segment) = heap.take_sealed(kind) else { break };
@@ -382,14 +384,17 @@ pub fn sweep(memory: &Memory, state: &mut RoundState) -> usize {
             // SAFETY: taken from its queue and not busy; put back or freed only below.
             if heap.is_busy(segment.id) || unsafe { heap.objects(&segment) }.any(is_alive) {
                 heap.put_back(segment);
+            } else if segment.referred {
+                state.limbo.push(segment.id);
             } else {
                 freed += 1;
-                // SAFETY: everything in it is dead, without owner or moved by its writer, and nothing is busy.
+                // SAFETY: everything in it is dead, without owner or moved by its writer, and nothing is busy. What the evacuator
+                // relocated out of it has seen a grace period since.
                 unsafe { heap.free(segment.id) };
             }
         }
     }
-    freed
+    freed + state.free_limbo(memory)
 }
 
 /// The error of a round that freed nothing, if that is why memory is short.

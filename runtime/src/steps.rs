@@ -178,19 +178,23 @@ pub fn keep(slot: &Slot, marked: Word, addr: ObjectAddr) -> bool {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
 pub enum Fate {
-    /// Objects are left in it.
-    PutBack,
+    /// Objects are left in it. If `referred`, it must not be freed before the next grace period, even if they are dead by then.
+    PutBack {
+        /// Somebody may hold a reference to a place that an object was relocated from.
+        referred: bool,
+    },
     /// Nothing is left, but somebody may hold a reference into it: free after the next grace period.
     Limbo,
     /// Nothing is left and nobody holds a reference.
     Free,
 }
 
-/// Evacuator: the fate of a segment in which `left` objects are left.
+/// Evacuator: the fate of a segment in which `left` objects are left. `relocated`: this round relocated an object out of it. `referred`: it was
+/// when it was put back, and no grace period has ended since.
 #[inline]
-pub fn fate(left: usize, relocated: bool) -> Fate {
-    match (left, relocated) {
-        (1.., _) => Fate::PutBack,
+pub fn fate(left: usize, relocated: bool, referred: bool) -> Fate {
+    match (left, relocated || referred) {
+        (1.., referred) => Fate::PutBack { referred },
         (0, true) => Fate::Limbo,
         (0, false) => Fate::Free,
     }
