@@ -15,6 +15,7 @@ pub mod word;
 pub mod heap;
 pub mod scope;
 pub mod slot;
+pub mod steps;
 
 pub mod slab;
 pub mod transport;

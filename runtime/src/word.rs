@@ -36,7 +36,8 @@
 //!    has acknowledged it, the same CAS.
 //! 4. A CAS that fails: somebody came first; the copy is discarded, the object stays or has moved, its segment is tried again later.
 //! 5. A victim segment with nothing left in it is free: at once if nobody could hold a reference into it, which is so unless an
-//!    object was relocated (see below); otherwise after the next round's grace period.
+//!    object was relocated out of it (see below) by this round, or by an earlier one that no grace period has followed; otherwise
+//!    after the next round's grace period. One with something left goes back, and remembers whether an object was relocated.
 //!
 //! # What a mutator does that meets a mark
 //! - Read, `E`: CAS to the word with `R` in place of `E`, and hot (**rescue**), and on at once. The evacuator's CAS will fail. `R` stays behind

@@ -259,7 +259,7 @@ impl Heap {
 
     fn seal(&self, open: Open, kind: QueueKind) {
         let used = open.cursor - open.base;
-        lock(&self.segments).queue(kind).push_back(SealedSegment { id: open.id, used, kind });
+        lock(&self.segments).queue(kind).push_back(SealedSegment { id: open.id, used, kind, referred: false });
     }
 
     /// Seals every open segment that holds something, so that its objects can become victims.

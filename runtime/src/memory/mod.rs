@@ -13,7 +13,7 @@ mod access;
 mod lane;
 mod miss;
 mod object;
-mod pin;
+pub(crate) mod pin;
 mod room;
 mod stats;
 mod task;

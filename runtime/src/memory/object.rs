@@ -8,6 +8,7 @@ use crate::far::image::image_bytes;
 use crate::heap::{HEADER_BYTES, LargeObject, ObjectHeader, QueueKind};
 use crate::scope::Scope;
 use crate::slot::UnitClass;
+use crate::steps;
 use crate::word::{FarPlace, Freshness, Slot, State, Warmth, Word};
 use std::alloc::Layout;
 use std::convert::Infallible;
@@ -326,10 +327,10 @@ impl Memory {
                 State::Present(addr) => {
                     if_present(addr)?;
                     // SAFETY: present and unmarked (or rescued) inside this scope: it stays where it is until the scope ends or the
-                    // owner, who is here, moves it.
-                    let far = word.is_clean().then(|| unsafe { ObjectHeader::read(addr) }.far());
-                    if slot.vacate_from(word).is_ok() {
-                        if let Some(far) = far {
+                    // owner, who is here, gives it up, before which `give_up` reads the header.
+                    let far = || unsafe { ObjectHeader::read(addr) }.far();
+                    if let Ok(dead) = steps::give_up(slot, word, far) {
+                        if let Some(far) = dead {
                             self.bury_far(self.far_place_of(far, layout), layout.size());
                         }
                         if self.is_large(layout) {

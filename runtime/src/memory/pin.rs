@@ -4,10 +4,11 @@
 use super::Memory;
 use crate::error::Result;
 use crate::scope::AccessHint;
+use crate::sync::{Mutex, MutexGuard};
 use crate::word::{PinOutcome, Slot, UnpinOutcome};
 use std::alloc::Layout;
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::PoisonError;
 
 /// Pins beyond the 255 that a word counts, by the slot's address. A word whose count is full stays full until its entry here is gone.
 #[derive(Debug, Default)]
@@ -16,6 +17,46 @@ pub(crate) struct Overflow(Mutex<HashMap<usize, usize>>);
 impl Overflow {
     fn lock(&self) -> MutexGuard<'_, HashMap<usize, usize>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Pins the object if it is present.
+    pub(crate) fn try_pin(&self, slot: &Slot) -> bool {
+        let mut word = slot.load();
+        while word.is_present() {
+            match slot.pin(word) {
+                PinOutcome::Pinned(_) => return true,
+                PinOutcome::Changed(now) => word = now,
+                PinOutcome::Full => {
+                    let mut overflow = self.lock();
+                    // Under the lock the count can't leave "full": `unpin` takes the lock for that.
+                    if slot.load().pins() == u8::MAX {
+                        *overflow.entry(std::ptr::from_ref(slot) as usize).or_default() += 1;
+                        return true;
+                    }
+                    drop(overflow);
+                    word = slot.load();
+                }
+            }
+        }
+        false
+    }
+
+    /// Takes one pin away.
+    pub(crate) fn unpin(&self, slot: &Slot) {
+        if slot.unpin() == UnpinOutcome::Full {
+            self.unpin_full(slot);
+        }
+    }
+
+    #[cold]
+    fn unpin_full(&self, slot: &Slot) {
+        let key = std::ptr::from_ref(slot) as usize;
+        let mut overflow = self.lock();
+        match overflow.get_mut(&key) {
+            Some(1) => drop(overflow.remove(&key)),
+            Some(count) => *count -= 1,
+            None => slot.unpin_full(),
+        }
     }
 }
 
@@ -35,41 +76,11 @@ impl Memory {
 
     /// Pins the object if it is present.
     pub fn try_pin_present(&self, slot: &Slot) -> bool {
-        let mut word = slot.load();
-        while word.is_present() {
-            match slot.pin(word) {
-                PinOutcome::Pinned(_) => return true,
-                PinOutcome::Changed(now) => word = now,
-                PinOutcome::Full => {
-                    let mut overflow = self.pins.lock();
-                    // Under the lock the count can't leave "full": `unpin` takes the lock for that.
-                    if slot.load().pins() == u8::MAX {
-                        *overflow.entry(std::ptr::from_ref(slot) as usize).or_default() += 1;
-                        return true;
-                    }
-                    drop(overflow);
-                    word = slot.load();
-                }
-            }
-        }
-        false
+        self.pins.try_pin(slot)
     }
 
     /// Takes one pin away.
     pub fn unpin(&self, slot: &Slot) {
-        if slot.unpin() == UnpinOutcome::Full {
-            self.unpin_full(slot);
-        }
-    }
-
-    #[cold]
-    fn unpin_full(&self, slot: &Slot) {
-        let key = std::ptr::from_ref(slot) as usize;
-        let mut overflow = self.pins.lock();
-        match overflow.get_mut(&key) {
-            Some(1) => drop(overflow.remove(&key)),
-            Some(count) => *count -= 1,
-            None => slot.unpin_full(),
-        }
+        self.pins.unpin(slot);
     }
 }
