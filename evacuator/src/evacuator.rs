@@ -180,6 +180,14 @@ impl Relief for Evacuator {
         }
     }
 
+    fn assist(&self, memory: &Memory) -> bool {
+        let Ok(mut state) = self.state.try_lock() else { return false };
+        let progress = self.round(memory, &mut state).is_progress();
+        drop(state);
+        self.tell();
+        progress
+    }
+
     fn relieve(&self, memory: &Memory, bytes: usize, deadline: Instant) -> Result<()> {
         self.kick();
         let mut barren = 0;

@@ -15,6 +15,10 @@ pub trait Relief: Send + Sync + std::fmt::Debug {
     /// Free memory is below the low watermark: begin soon. Never blocks.
     fn kick(&self);
 
+    /// The caller, outside any scope, is short of memory and would rather evacuate than wait: runs a round if nobody else does. Whether
+    /// anything was freed. Takes some 50 us, or as long as the write-back of a round if its victims are dirty.
+    fn assist(&self, memory: &Memory) -> bool;
+
     /// The caller, outside any scope, can't go on without about `bytes`: returns when something has been freed, or with the reason why
     /// nothing can be. At most until `deadline`.
     fn relieve(&self, memory: &Memory, bytes: usize, deadline: Instant) -> Result<()>;
@@ -73,6 +77,11 @@ impl Memory {
         if let Some(relief) = self.relief.get() {
             relief.kick();
         }
+    }
+
+    /// Runs a round on this thread, if it may.
+    pub(super) fn assist(&self) -> bool {
+        !scope::in_scope() && self.relief.get().is_some_and(|relief| relief.assist(self))
     }
 
     /// What somebody waits for; from now on nobody does until `want` is called again. Zero if nobody waits.

@@ -53,6 +53,10 @@ impl Memory {
             if self.heap.has_room_for(Party::Mutator, &self.budget) {
                 return Poll::Ready(Ok(()));
             }
+            if self.assist() {
+                context.waker().wake_by_ref();
+                return Poll::Pending;
+            }
             self.want(self.heap.segment_bytes());
             if started.elapsed() > self.timeout {
                 return Poll::Ready(Err(self.out_of_local(self.heap.segment_bytes(), "nothing could be evacuated in time")));
@@ -123,6 +127,10 @@ impl BringIn<'_> {
             Ok(None) => {
                 let given_back = self.slot.abandon_fetch(claimed);
                 debug_assert!(given_back.is_ok(), "a claimed word is changed by its claimer only");
+                // A round of one's own is over before the evacuator's thread would have been given a processor.
+                if memory.assist() {
+                    return None;
+                }
                 memory.want(LargeObject::footprint(self.layout));
                 let error = memory.out_of_local(self.layout.size(), "nothing could be evacuated in time");
                 Some(self.wait(context, Some(error)))
