@@ -31,6 +31,15 @@ use std::time::{Duration, Instant};
 /// How long a lane is watched without a byte coming in before it is left to the ticker.
 const SPIN: Duration = Duration::from_micros(300);
 
+/// Time between two looks at the sockets, for each read in flight, and at most. A look costs two system calls however little it finds, and replies that are
+/// taken one at a time are asked for one at a time: left to itself such a lane falls into step with the server at one reply a look (200 k/s
+/// where 600 k/s are possible). What is given up is a part of the latency of a miss that already shares the wire with many.
+const LOOK_PER_READ: Duration = Duration::from_nanos(150);
+const LOOK_AT_MOST: Duration = Duration::from_micros(10);
+
+/// Reads in flight up to which every poll looks: few enough to be answered one at a time.
+const EAGER_READS: usize = 4;
+
 /// Pieces of large objects in flight in a lane: each has a buffer of 64 KiB outside the budget.
 const MAX_PIECES: usize = 8;
 
@@ -114,6 +123,7 @@ struct Inner {
     next: u64,
     driver: Option<u64>,
     last_progress: Option<Instant>,
+    last_look: Option<Instant>,
     done: Vec<Completion>,
 }
 
@@ -202,6 +212,10 @@ impl Lane {
             return Advice::Wait;
         }
         inner.driver = Some(who);
+        if inner.last_look.is_some_and(|last| now.saturating_duration_since(last) < inner.interval()) {
+            return Advice::Again;
+        }
+        inner.last_look = Some(now);
         if inner.drive(memory, now) == Progress::Moved {
             inner.last_progress = Some(now);
         }
@@ -239,6 +253,11 @@ impl Lane {
 }
 
 impl Inner {
+    fn interval(&self) -> Duration {
+        let reads = self.readings.len();
+        if reads <= EAGER_READS { Duration::ZERO } else { (LOOK_PER_READ * reads as u32).min(LOOK_AT_MOST) }
+    }
+
     fn drive(&mut self, memory: &Memory, now: Instant) -> Progress {
         self.pump(memory);
         let mut progress = Progress::Idle;
