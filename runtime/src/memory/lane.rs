@@ -37,6 +37,9 @@ const SPIN: Duration = Duration::from_micros(300);
 const LOOK_PER_READ: Duration = Duration::from_nanos(150);
 const LOOK_AT_MOST: Duration = Duration::from_micros(10);
 
+/// How long a driver may leave its lane alone before others step in: its executor is busy with something else.
+const DRIVER_PATIENCE: Duration = Duration::from_millis(1);
+
 /// Reads in flight up to which every poll looks: few enough to be answered one at a time.
 const EAGER_READS: usize = 4;
 
@@ -244,9 +247,16 @@ impl Lane {
         }
     }
 
-    /// Drives the lane if it is free at the moment, on behalf of others. Whether anything is in flight.
+    /// Drives the lane on behalf of others, if nobody else does. Whether anything is in flight.
+    ///
+    /// A lane whose driver is at work is left to it: who completes a fetch wakes its tasks, and an executor that is busy learns of a wake from
+    /// another thread much later than of one of its own (glommio: at its next look at the kernel, up to 100 ms).
     pub(super) fn help(&self, memory: &Memory, now: Instant) -> bool {
         let Ok(mut inner) = self.0.try_lock() else { return true };
+        let looked = inner.last_look.is_some_and(|last| now.saturating_duration_since(last) < DRIVER_PATIENCE);
+        if inner.driver.is_some() && looked {
+            return true;
+        }
         let _ = inner.drive(memory, now);
         !inner.fetches.is_empty()
     }
