@@ -7,6 +7,7 @@ mod object;
 mod pin;
 mod pointee;
 mod rem_box;
+pub mod rem_hash_map;
 
 pub use far::Far;
 pub use farptr_derive::Far;
@@ -17,6 +18,7 @@ pub use memory::{Builder, FarMemory};
 pub use pin::{Pinned, PinnedMut};
 pub use pointee::FarPointee;
 pub use rem_box::RemBox;
+pub use rem_hash_map::RemHashMap;
 
 /// Opens a dereference scope: references to far objects borrow it. The same as [`Scope::enter`].
 #[inline]
