@@ -9,6 +9,7 @@ mod object;
 mod pin;
 mod pointee;
 mod rem_box;
+pub mod rem_hash_map;
 mod rem_vec;
 mod shard;
 
@@ -28,6 +29,7 @@ pub use shard::ShardTask;
 pub mod vec {
     pub use crate::rem_vec::Iter;
 }
+pub use rem_hash_map::RemHashMap;
 
 /// Opens a dereference scope: references to far objects borrow it. The same as [`Scope::enter`].
 #[inline]

@@ -325,18 +325,22 @@ pub(crate) fn create<T: FarPointee<Meta = ()>>(memory: &std::sync::Arc<Memory>, 
 pub(crate) fn create_with(memory: &std::sync::Arc<Memory>, layout: Layout, fill: impl FnOnce(*mut u8)) -> Result<NonNull<Slot>> {
     let slot = memory.alloc_slot()?;
     // SAFETY: just allocated, so in use.
-    let reference = unsafe { slot.as_ref() };
-    let id = memory.slot_table().id_of(reference);
-    match memory.new_object(id, layout, Origin::New) {
-        Ok(object) => {
-            fill(object.addr().get() as *mut u8);
-            object.publish(reference);
-            Ok(slot)
-        }
+    match create_in(memory, unsafe { slot.as_ref() }, layout, fill) {
+        Ok(()) => Ok(slot),
         Err(error) => {
             // SAFETY: allocated above, still vacant, known to nobody.
             unsafe { Memory::free_slot(slot) };
             Err(error)
         }
     }
+}
+
+/// Makes an object of `layout` in `slot`, which is vacant, the caller's and of `memory`, and lets `fill` initialise it. If there is no room,
+/// `fill` has not been called.
+pub(crate) fn create_in(memory: &Memory, slot: &Slot, layout: Layout, fill: impl FnOnce(*mut u8)) -> Result<()> {
+    let id = memory.slot_table().id_of(slot);
+    let object = memory.new_object(id, layout, Origin::New)?;
+    fill(object.addr().get() as *mut u8);
+    object.publish(slot);
+    Ok(())
 }

@@ -185,6 +185,12 @@ impl Memory {
         self.slots.slot(id)
     }
 
+    /// The row of slots that `alloc_slots` returned as `id`.
+    #[inline]
+    pub fn slot_row(&self, id: SlotId, class: crate::slot::UnitClass) -> &[Slot] {
+        self.slots.row(id, class)
+    }
+
     /// Whether an object of `layout` is a large one.
     #[inline]
     pub fn is_large(&self, layout: Layout) -> bool {

@@ -165,6 +165,37 @@ impl Drop for Scope {
     }
 }
 
+/// Gives this thread's accesses a hint, in a scope or outside, until it is dropped.
+///
+/// For containers: a swap-in that waits for memory happens outside any scope, and must know its hint as well. Guards and scopes end in
+/// the reverse order of their beginning.
+#[derive(Debug)]
+pub struct Hinted {
+    previous: AccessHint,
+    _here: PhantomData<*const ()>,
+}
+
+impl Hinted {
+    /// Accesses are `hint` from now on.
+    #[inline]
+    pub fn new(hint: AccessHint) -> Self {
+        LOCAL.with(|local| Hinted { previous: local.hint.replace(hint), _here: PhantomData })
+    }
+
+    /// What held before.
+    #[inline]
+    pub fn previous(&self) -> AccessHint {
+        self.previous
+    }
+}
+
+impl Drop for Hinted {
+    #[inline]
+    fn drop(&mut self) {
+        LOCAL.with(|local| local.hint.set(self.previous));
+    }
+}
+
 /// Whether the calling thread is in a scope: then it must not wait for evacuation.
 pub fn in_scope() -> bool {
     LOCAL.with(|local| local.depth.get() > 0)

@@ -40,7 +40,7 @@ mod record;
 
 pub use grace::Grace;
 pub(crate) use guard::current_hint;
-pub use guard::{AccessHint, Scope, begin_grace, in_scope, thread_number};
+pub use guard::{AccessHint, Hinted, Scope, begin_grace, in_scope, thread_number};
 pub use record::{Registry, ThreadRecord};
 
 use crate::sync::{Ordering, fence};

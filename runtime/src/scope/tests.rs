@@ -66,3 +66,18 @@ fn hints_end_with_their_scope() {
     drop(outer);
     assert!(!in_scope());
 }
+
+#[test]
+fn hint_without_a_scope_reaches_the_scopes_opened_under_it() {
+    let scan = Hinted::new(AccessHint::NonTemporal);
+    assert_eq!((scan.previous(), current_hint()), (AccessHint::Normal, AccessHint::NonTemporal));
+    {
+        let scope = Scope::enter();
+        assert_eq!(scope.hint(), AccessHint::NonTemporal);
+        let _own = Hinted::new(scan.previous());
+        assert_eq!(scope.hint(), AccessHint::Normal);
+    }
+    assert_eq!(current_hint(), AccessHint::NonTemporal);
+    drop(scan);
+    assert_eq!(current_hint(), AccessHint::Normal);
+}

@@ -144,6 +144,20 @@ impl SlotTable {
         self.get(id).expect("a slot number that was handed out names a slot")
     }
 
+    /// The slots of a unit of `class` whose first slot is `id`, as `alloc` returned it.
+    ///
+    /// # Panics
+    /// If `id` can't be the first slot of such a unit.
+    #[inline]
+    pub fn row(&self, id: SlotId, class: UnitClass) -> &[Slot] {
+        let first = self.slot(id);
+        assert!((id.0 as usize).is_multiple_of(class.slots()), "a row starts at a multiple of its length");
+        let address = std::ptr::from_ref(first) as usize;
+        // SAFETY: `get` has checked that the first slot lies in a region behind its header page. A row is aligned to its length, which
+        // divides a block, so it ends in the same block. Slots are atomics, and valid whatever has become of them, as in `get`.
+        unsafe { std::slice::from_raw_parts(address as *const Slot, class.slots()) }
+    }
+
     /// Hands out a unit of `class`, for which `charge` charges a new block to `budget` if one is needed. Its first slot is vacant, so are the others, or zero. Returns the first slot's number.
     pub fn alloc(&self, class: UnitClass, budget: &Budget, charge: impl FnOnce(usize) -> bool) -> Result<SlotId, NoSlot> {
         let mut lists = self.lock();
@@ -332,6 +346,9 @@ mod tests {
             assert!(budget.used() >= ids.len() * class.slots() * 8);
             for id in ids {
                 assert_eq!(table.id_of(table.slot(id)), id);
+                let row = table.row(id, class);
+                let last = SlotId(id.0 + class.slots() as u32 - 1);
+                assert_eq!((row.len(), table.id_of(&row[0]), table.id_of(row.last().unwrap())), (class.slots(), id, last));
                 table.slot(id).vacate();
                 table.free(id, class, &budget);
             }
