@@ -25,4 +25,7 @@ pub mod far;
 
 pub mod memory;
 
+#[cfg(all(test, farptr_loom))]
+mod loom;
+
 pub use error::{Error, Result, TransportError};

@@ -8,8 +8,12 @@ pub use std::sync::{Mutex, MutexGuard};
 pub use std::{hint::spin_loop, thread::yield_now};
 
 #[cfg(farptr_loom)]
-pub use loom::sync::atomic::{AtomicU64, Ordering, fence};
+mod model;
+#[cfg(farptr_loom)]
+pub use loom::sync::atomic::{Ordering, fence};
 #[cfg(farptr_loom)]
 pub use loom::sync::{Mutex, MutexGuard};
 #[cfg(farptr_loom)]
 pub use loom::{hint::spin_loop, thread::yield_now};
+#[cfg(farptr_loom)]
+pub use model::AtomicU64;

@@ -261,6 +261,12 @@ impl Word {
         if self.0 & ABSENT != 0 { 0 } else { (self.0 >> PIN_SHIFT) as u8 }
     }
 
+    /// The same with a count of pins, for models that can't pin 255 times.
+    #[cfg(all(test, farptr_loom))]
+    pub(crate) const fn with_pins(self, pins: u8) -> Self {
+        Word(self.0 & !PIN_MASK | (pins as u64) << PIN_SHIFT)
+    }
+
     /// When an absent object was evacuated.
     pub const fn stamp(self) -> Stamp {
         Stamp((self.0 >> STAMP_SHIFT) as u16)
@@ -336,7 +342,12 @@ impl Slot {
 
     /// Sets the word while nobody else knows of the slot's object (a slot just taken from the table). Release: partner of `load`.
     pub fn init(&self, word: Word) {
+        #[cfg(not(farptr_loom))]
         self.0.store(word.0, Ordering::Release);
+        // The evacuator's `end_reading` may still come, from a round over the object that had the slot before. Loom does not see that a store
+        // can't come between what such an access reads and what it writes.
+        #[cfg(farptr_loom)]
+        self.0.swap(word.0, Ordering::Release);
     }
 
     #[inline]

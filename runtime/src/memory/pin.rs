@@ -19,6 +19,12 @@ impl Overflow {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether no word's count has overflown.
+    #[cfg(all(test, farptr_loom))]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.lock().is_empty()
+    }
+
     /// Pins the object if it is present.
     pub(crate) fn try_pin(&self, slot: &Slot) -> bool {
         let mut word = slot.load();
