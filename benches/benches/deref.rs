@@ -4,7 +4,7 @@
 //! Each access reads one `u64`. `pin`: the same with a crossbeam-epoch pin per access, the reference that a scope is measured against.
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use farptr::{FarMemory, RemBox};
+use farptr::{FarMemory, RemBox, RemVec};
 use std::hint::black_box;
 use std::time::Duration;
 
@@ -32,6 +32,19 @@ fn sum_far(boxes: &[RemBox<Object>], order: &[u32]) -> u64 {
 #[inline(never)]
 fn sum_box(boxes: &[Box<Object>], order: &[u32]) -> u64 {
     order.iter().fold(0, |sum, i| sum.wrapping_add(boxes[*i as usize][0]))
+}
+
+/// Three dependent loads, as behind a far pointer (pointer, table, object), and nothing else: the floor for a pointer that can be moved while its object can
+/// be moved, too.
+#[inline(never)]
+fn sum_by_table(pointers: &[&&Object], order: &[u32]) -> u64 {
+    order.iter().fold(0, |sum, i| sum.wrapping_add(pointers[*i as usize][0]))
+}
+
+#[inline(never)]
+fn sum_vec(far: &RemVec<Object>, order: &[u32]) -> u64 {
+    let scope = farptr::scope();
+    order.iter().fold(0, |sum, i| sum.wrapping_add(far.get(*i as usize, &scope).expect("an index in bounds")[0]))
 }
 
 #[inline(never)]
@@ -72,6 +85,19 @@ fn deref(c: &mut Criterion) {
             .measurement_time(Duration::from_secs(2))
             .warm_up_time(Duration::from_millis(500));
         group.bench_function(BenchmarkId::new("read", "box"), |b| b.iter(|| sum_box(black_box(&local), &order)));
+        let table: Vec<&Object> = local.iter().map(|b| &**b).collect();
+        let pointers: Vec<&&Object> = table.iter().collect();
+        group.bench_function(BenchmarkId::new("read", "box by a table"), |b| {
+            b.iter(|| sum_by_table(black_box(&pointers), &order))
+        });
+        drop(pointers);
+        drop(table);
+        let mut vec = RemVec::new_in(&mem);
+        vec.extend((0..count).map(|i| [i as u64; 8]));
+        sum_vec(&vec, &order);
+        sum_vec(&vec, &order);
+        group.bench_function(BenchmarkId::new("read", "far vec"), |b| b.iter(|| sum_vec(black_box(&vec), &order)));
+        drop(vec);
         group.bench_function(BenchmarkId::new("read", "far"), |b| b.iter(|| sum_far(black_box(&far), &order)));
         group.bench_function(BenchmarkId::new("read", "far, a scope each"), |b| {
             b.iter(|| sum_scope_each(black_box(&far), &order))

@@ -206,7 +206,11 @@ fn run(time: Duration, scale: usize) {
             if report.elapsed() > Duration::from_secs(60) {
                 report = Instant::now();
                 let seconds = started.elapsed().as_secs();
-                eprintln!("{seconds} s: {} steps, resident {} MiB, {stats:?}", steps.load(Ordering::Relaxed), resident(&mem) >> 20);
+                eprintln!(
+                    "{seconds} s: {} steps, resident {} MiB, {stats:?}",
+                    steps.load(Ordering::Relaxed),
+                    resident(&mem) >> 20
+                );
             }
         }
         stop.store(true, Ordering::Relaxed);
