@@ -22,6 +22,9 @@ const MERCIFUL_ROUNDS: u32 = 2;
 /// short pauses between them, some tens of milliseconds.
 const HOPELESS_ROUNDS: u32 = 40;
 
+/// Rounds that a thread which waits for memory gets at least.
+const LEAST_ROUNDS: u32 = 2 * MERCIFUL_ROUNDS;
+
 /// Pause of the thread after a round that freed nothing, or failed.
 const PAUSE: Duration = Duration::from_millis(1);
 
@@ -207,7 +210,8 @@ impl Relief for Evacuator {
                         Some(_) => 0,
                         None => HOPELESS_ROUNDS,
                     };
-                    if barren > patience || Instant::now() >= deadline {
+                    // A process that was stopped for a while finds its deadline passed: it gets a few rounds all the same.
+                    if barren > patience || (barren > LEAST_ROUNDS && Instant::now() >= deadline) {
                         return round::reason(outcome, memory, bytes);
                     }
                     std::thread::sleep(PAUSE.min(Duration::from_micros(50 * u64::from(barren))));

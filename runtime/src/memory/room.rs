@@ -28,6 +28,9 @@ pub trait Relief: Send + Sync + std::fmt::Debug {
 /// over by then; one that does would wait for ever.
 const PATIENCE_IN_SCOPE: Duration = Duration::from_millis(2);
 
+/// Attempts before a passed deadline counts: a process that was stopped for a while has lost nothing but time.
+const LEAST_ATTEMPTS: u32 = 16;
+
 impl Memory {
     /// Tries until `attempt` succeeds, or local memory can't be had.
     pub(crate) fn with_room<R>(&self, bytes: usize, mut attempt: impl FnMut() -> Option<R>) -> Result<R> {
@@ -46,12 +49,14 @@ impl Memory {
             return self.make_room_in_scope(bytes, attempt);
         }
         let deadline = Instant::now() + self.timeout;
+        let mut attempts = 0;
         loop {
             self.relief()?.relieve(self, bytes, deadline)?;
             if let Some(result) = attempt() {
                 return Ok(result);
             }
-            if Instant::now() >= deadline {
+            attempts += 1;
+            if attempts >= LEAST_ATTEMPTS && Instant::now() >= deadline {
                 return Err(self.out_of_local(bytes, "nothing more could be evacuated in time"));
             }
         }
