@@ -31,6 +31,8 @@ impl<K: Far + Eq + Hash, V: Far, S: BuildHasher> RemHashMap<K, V, S> {
         let hash = self.hash_of(&key);
         match self.table.find(hash, |other| *other == key)? {
             Some(number) => {
+                // Now, for its `Drop` may panic, and what was replaced must not be lost in that.
+                drop(key);
                 let old = self.table.entries.with_mut(number, |(_, place)| mem::replace(place, value))?;
                 Ok(Some(old))
             }
@@ -139,7 +141,7 @@ impl<K: Far + Eq + Hash, V: Far, S: BuildHasher> RemHashMap<K, V, S> {
         K: Borrow<Q>,
         Q: Hash + Eq + ?Sized,
     {
-        Ok(self.try_remove_entry(key)?.map(|(_, value)| value))
+        Ok(self.try_remove_entry(key)?.map(value_of))
     }
 
     /// Removes `key`, and returns the key that was in the map and its value.
@@ -201,6 +203,12 @@ impl<K: Far + Eq + Hash, V: Far, S: BuildHasher> RemHashMap<K, V, S> {
         }
         Ok(())
     }
+}
+
+/// The value of an entry; the key is dropped first, so that the value is not lost if its `Drop` panics.
+pub(super) fn value_of<K, V>((key, value): (K, V)) -> V {
+    drop(key);
+    value
 }
 
 impl<K: Far + Eq + Hash, V: Far, S: BuildHasher> Extend<(K, V)> for RemHashMap<K, V, S> {

@@ -3,6 +3,7 @@
 
 use super::Memory;
 use crate::error::Result;
+use crate::scope::{AccessHint, current_hint};
 use crate::word::{PinOutcome, Slot, UnpinOutcome};
 use std::alloc::Layout;
 use std::collections::HashMap;
@@ -32,11 +33,15 @@ impl Memory {
         }
     }
 
-    /// Pins the object if it is present.
+    /// Pins the object if it is present. Counts as a use, unless accesses are non-temporal.
     pub fn try_pin_present(&self, slot: &Slot) -> bool {
         let mut word = slot.load();
         while word.is_present() {
-            match slot.pin(word) {
+            let outcome = match current_hint() {
+                AccessHint::Normal => slot.pin(word),
+                AccessHint::NonTemporal => slot.pin_cold(word),
+            };
+            match outcome {
                 PinOutcome::Pinned(_) => return true,
                 PinOutcome::Changed(now) => word = now,
                 PinOutcome::Full => {
