@@ -48,6 +48,26 @@ impl<K: Far, V: Far> Table<K, V> {
         failure.map_or(Ok(found), Err)
     }
 
+    /// As `find`, and calls `f` with the entry at once.
+    pub(super) fn find_with<R>(
+        &self,
+        hash: StoredHash,
+        mut is_key: impl FnMut(&K) -> bool,
+        f: impl FnOnce(&(K, V)) -> R,
+    ) -> Result<Option<R>> {
+        let mut f = Some(f);
+        let mut found = None;
+        self.index.find(hash, |number| {
+            if self.entries.hash(number) != hash {
+                return false;
+            }
+            let here = self.entries.with(number, |entry| if is_key(&entry.0) { f.take().map(|f| f(entry)) } else { None });
+            found = here.transpose();
+            found.is_some()
+        });
+        found.transpose()
+    }
+
     /// As `find`, in the caller's scope.
     pub(super) fn find_in<'a>(
         &'a self,

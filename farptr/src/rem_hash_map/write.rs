@@ -219,6 +219,14 @@ impl<K: Far + Eq + Hash, V: Far, S: BuildHasher> Extend<(K, V)> for RemHashMap<K
     }
 }
 
+impl<'a, K: Far + Eq + Hash + Copy, V: Far + Copy, S: BuildHasher> Extend<(&'a K, &'a V)> for RemHashMap<K, V, S> {
+    /// # Panics
+    /// If one can't be inserted: see [`try_extend`](RemHashMap::try_extend).
+    fn extend<I: IntoIterator<Item = (&'a K, &'a V)>>(&mut self, iter: I) {
+        ok(self.try_extend(iter.into_iter().map(|(key, value)| (*key, *value))));
+    }
+}
+
 impl<K: Far, V: Far, S> RemHashMap<K, V, S> {
     /// Calls `f` with each key, and its value for writing.
     ///

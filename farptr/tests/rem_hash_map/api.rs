@@ -207,7 +207,8 @@ fn hasher_is_the_one_given() {
     let mut map = RemHashMap::with_capacity_and_hasher_in(10, hasher, &mem);
     map.insert(1, 2);
     let _: &BuildHasherDefault<DefaultHasher> = map.hasher();
-    assert_eq!(map.get_cloned(&1), Some(2));
+    map.extend([(&3, &4)]);
+    assert_eq!((map.get_cloned(&1), map.get_cloned(&3)), (Some(2), Some(4)));
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! How much local memory a map keeps when all its entries are far.
 
-use crate::{assert_empty, filled, memory};
+use crate::{assert_empty, filled, memory, numbers};
 use farptr::{Error, FarMemory, RemHashMap};
 
 /// What the issue allows.
@@ -37,6 +37,28 @@ fn resting_map_keeps_at_most_24_bytes_an_entry() {
     }
     drop(map);
     assert_empty(&mem);
+}
+
+#[test]
+fn bound_holds_after_much_coming_and_going() {
+    let mem = memory(8 << 20);
+    let mut next = numbers(5);
+    let full = (1u64 << 16) / 8 * 7;
+    for size in [full * 3 / 4, full * 30 / 32, full * 31 / 32 + 1, full - 1] {
+        let mut map: RemHashMap<u64, [u8; 64]> = RemHashMap::new_in(&mem);
+        let mut keys: Vec<u64> = (0..size).collect();
+        map.extend(keys.iter().map(|key| (*key, [0; 64])));
+        for fresh in size..3 * size {
+            let gone = next() as usize % keys.len();
+            assert!(map.remove(&std::mem::replace(&mut keys[gone], fresh)).is_some());
+            assert!(map.insert(fresh, [0; 64]).is_none());
+        }
+        let used = resting(&mem);
+        assert!(used <= BYTES_PER_ENTRY * size + SLACK, "{size} entries keep {used} bytes");
+        assert!(keys.iter().all(|key| map.contains_key(key)));
+        drop(map);
+        assert_empty(&mem);
+    }
 }
 
 #[test]
