@@ -12,8 +12,8 @@ use crate::far_log::{Batch, FarLog, Sealed, Stream};
 use farptr_runtime::addr::{FarAddr, SlotId};
 use farptr_runtime::far::image::{IMAGE_HEADER_BYTES, ImageHeader, image_bytes, verify};
 use farptr_runtime::memory::Memory;
+use farptr_runtime::steps::{self, Claim};
 use farptr_runtime::transport::{IoBuf, Verb};
-use farptr_runtime::word::{FarPlace, State};
 use farptr_runtime::{Error, Result};
 use std::sync::atomic::Ordering;
 
@@ -113,24 +113,16 @@ fn damaged(memory: &Memory, log: &mut FarLog, sealed: Sealed, at: FarAddr, detai
 /// Whether the image at `from` is alive and must be copied. A present object's is disowned instead.
 fn claims(memory: &Memory, slot: SlotId, from: FarAddr, bytes: usize) -> bool {
     let Some(slot) = memory.slot_table().get(slot) else { return false };
-    loop {
-        let word = slot.load();
-        match word.state() {
-            State::Absent(place) => return place == FarPlace::At(from),
-            State::Present(addr) if word.is_clean() => {
-                // SAFETY: the cleaner runs under the evacuator's lock, and the word was loaded just now.
-                let header = unsafe { memory.header_of_present(addr) };
-                // A large object's far copy is in pieces, whose own slots are never present.
-                if header.is_none_or(|header| header.far() != from.to_bits()) {
-                    return false;
-                }
-                if slot.disown_far_copy(word).is_ok() {
-                    memory.far().bury(from, bytes);
-                    return false;
-                }
-            }
-            // Being fetched from here or elsewhere: tried again in a later pass.
-            State::Present(_) | State::Fetching(_) | State::Vacant => return false,
+    let far_in_header = |addr| {
+        // SAFETY: the cleaner runs under the evacuator's lock, and the word was loaded just now.
+        unsafe { memory.header_of_present(addr) }.map(|header| header.far())
+    };
+    match steps::claim(slot, from, far_in_header) {
+        Claim::Alive => true,
+        Claim::Disowned => {
+            memory.far().bury(from, bytes);
+            false
         }
+        Claim::None => false,
     }
 }

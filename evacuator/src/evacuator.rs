@@ -18,8 +18,8 @@ use std::time::{Duration, Instant};
 /// Rounds without progress after which hot objects are not spared any more.
 const MERCIFUL_ROUNDS: u32 = 2;
 
-/// Rounds without progress after which a thread that waits for memory is told that there is none. With short pauses between them, some
-/// tens of milliseconds.
+/// Rounds without progress after which a thread that waits for memory is told that there is none: enough to look at every segment twice. With
+/// short pauses between them, some tens of milliseconds.
 const HOPELESS_ROUNDS: u32 = 40;
 
 /// Pause of the thread after a round that freed nothing, or failed.
@@ -80,10 +80,13 @@ impl Evacuator {
     /// Runs rounds until the high watermark is reached, or nothing more can be freed.
     fn catch_up(&self, memory: &Arc<Memory>) {
         let watermarks = memory.heap().watermarks();
-        if !memory.heap().is_low() {
+        let wanted = memory.take_wanted().div_ceil(memory.heap().segment_bytes());
+        if wanted == 0 && !memory.heap().is_low() {
             return;
         }
-        while memory.heap().available_segments(memory.budget()) < watermarks.high {
+        let enough = watermarks.high.max(wanted + watermarks.low).min(memory.heap().capacity());
+        let mut barren = 0;
+        while memory.heap().available_segments(memory.budget()) < enough && barren < HOPELESS_ROUNDS {
             // The last other owner has gone: nobody needs room any more.
             if Arc::strong_count(memory) == 1 {
                 return;
@@ -93,7 +96,8 @@ impl Evacuator {
             if let Some(error) = &outcome.error {
                 tracing::warn!(%error, "evacuation can't write back; trying again");
             }
-            if !outcome.is_progress() {
+            barren = if outcome.is_progress() { 0 } else { barren + 1 };
+            if barren > 0 {
                 std::thread::park_timeout(PAUSE);
             } else if memory.heap().available_segments(memory.budget()) > watermarks.low {
                 std::thread::yield_now();
@@ -176,6 +180,14 @@ impl Relief for Evacuator {
         }
     }
 
+    fn assist(&self, memory: &Memory) -> bool {
+        let Ok(mut state) = self.state.try_lock() else { return false };
+        let progress = self.round(memory, &mut state).is_progress();
+        drop(state);
+        self.tell();
+        progress
+    }
+
     fn relieve(&self, memory: &Memory, bytes: usize, deadline: Instant) -> Result<()> {
         self.kick();
         let mut barren = 0;
@@ -189,7 +201,13 @@ impl Relief for Evacuator {
                         return Ok(());
                     }
                     barren += 1;
-                    if outcome.error.is_some() || barren > HOPELESS_ROUNDS || Instant::now() >= deadline {
+                    let patience = match outcome.error {
+                        // What is dirty can't leave; what is clean may be anywhere in the queues.
+                        Some(Error::FarMemoryFull { .. }) => HOPELESS_ROUNDS,
+                        Some(_) => 0,
+                        None => HOPELESS_ROUNDS,
+                    };
+                    if barren > patience || Instant::now() >= deadline {
                         return round::reason(outcome, memory, bytes);
                     }
                     std::thread::sleep(PAUSE.min(Duration::from_micros(50 * u64::from(barren))));

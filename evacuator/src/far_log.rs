@@ -35,6 +35,9 @@ pub struct Batch(u64);
 /// Writes in flight to one server. Each is up to 256 KiB in a buffer of its own, outside the local budget.
 const MAX_WRITES: usize = 4;
 
+/// Free far segments that write-back leaves to the cleaner when no server lends more: without a place to copy to, nothing could be cleaned.
+const KEPT_FOR_CLEANING: usize = 1;
+
 #[derive(Debug)]
 struct Open {
     id: FarSegmentId,
@@ -72,6 +75,8 @@ pub struct FarLog {
     /// Segments the cleaner could not read to the end. They are left alone.
     damaged: BTreeSet<FarSegmentId>,
     writers: Vec<Option<Box<dyn Session>>>,
+    /// No server lends more.
+    full: bool,
     next_batch: u64,
     failed: BTreeSet<Batch>,
     first_error: Option<Error>,
@@ -97,7 +102,7 @@ impl FarLog {
     }
 
     fn open_next(&mut self, memory: &Memory, stream: Stream) -> Result<()> {
-        let id = self.take_free(memory)?;
+        let id = self.take_free(memory, stream)?;
         self.seal(memory, stream);
         let incarnation = memory.far().with_segment(id, |_, segment| segment.reuse())?;
         memory.far().count_used_segments(1);
@@ -112,10 +117,16 @@ impl FarLog {
         Batch(self.next_batch)
     }
 
-    fn take_free(&mut self, memory: &Memory) -> Result<FarSegmentId> {
+    fn take_free(&mut self, memory: &Memory, stream: Stream) -> Result<FarSegmentId> {
         self.reclaim(memory);
-        if self.free.is_empty() {
-            let (slab, segments) = memory.far().borrow_slab()?;
+        let kept = match stream {
+            Stream::WriteBack => KEPT_FOR_CLEANING,
+            Stream::Clean => 0,
+        };
+        if self.free.len() <= kept {
+            let borrowed = memory.far().borrow_slab();
+            self.full = matches!(borrowed, Err(Error::FarMemoryFull { .. }));
+            let (slab, segments) = borrowed?;
             self.slabs.insert(slab, segments);
             self.free.extend((0..segments).map(|index| FarSegmentId::new(slab, index)));
         }
@@ -224,6 +235,10 @@ impl FarLog {
     /// copies about two bytes for each byte written (Rosenblum and Ousterhout, SOSP 1991, figure 3).
     pub fn wants_cleaning(&self, memory: &Memory) -> bool {
         let (used, live) = (memory.far().used_bytes(), memory.far().live_bytes());
+        if self.full {
+            // Every bit counts.
+            return used > live + live / 16 + 2 * FAR_SEGMENT_BYTES as u64;
+        }
         used > live + live * 3 / 10 + 4 * FAR_SEGMENT_BYTES as u64
     }
 

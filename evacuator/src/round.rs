@@ -18,6 +18,7 @@ use farptr_runtime::far::image::image_bytes;
 use farptr_runtime::heap::{HEADER_BYTES, ObjectHeader, QueueKind, SealedSegment, SegmentId};
 use farptr_runtime::memory::Memory;
 use farptr_runtime::scope::begin_grace;
+use farptr_runtime::steps::{self, Fate, Mark, Plan};
 use farptr_runtime::word::{FarPlace, Slot, State, Word};
 use farptr_runtime::{Error, Result, sys};
 use std::sync::atomic::Ordering;
@@ -181,7 +182,7 @@ impl<'m> Round<'m> {
             if self.victims.len() == most {
                 break;
             }
-            let Some(segment) = victims::next(heap) else { break };
+            let Some(segment) = victims::next(heap, self.mercy) else { break };
             if heap.is_busy(segment.id) {
                 heap.put_back(segment);
                 continue;
@@ -209,22 +210,13 @@ impl<'m> Round<'m> {
             }
             ahead_by -= 1;
             let Some(slot) = table.get(header.slot()) else { continue };
-            let mut word = slot.load();
-            while word.is_present_at(addr) {
-                // Pinned, or `R` left behind by a rescue of a round that was cut short: stays.
-                if word.pins() > 0 || word.is_evacuating() || word.is_relocating() {
+            match steps::mark(slot, addr, self.mercy == Mercy::Spare) {
+                Mark::Marked(word) => {
                     left += 1;
-                    break;
+                    self.marked.push(Marked { slot, word, addr, header, victim });
                 }
-                let spared = word.is_hot() && self.mercy == Mercy::Spare;
-                match if spared { slot.mark_relocating(word) } else { slot.mark_evacuating(word) } {
-                    Ok(word) => {
-                        left += 1;
-                        self.marked.push(Marked { slot, word, addr, header, victim });
-                        break;
-                    }
-                    Err(now) => word = now,
-                }
+                Mark::Stays => left += 1,
+                Mark::Gone => {}
             }
         }
         self.victims.push(Victim { segment, left, relocated: false });
@@ -235,21 +227,18 @@ impl<'m> Round<'m> {
         let stamp = self.memory.ghost_now();
         for marked in std::mem::take(&mut self.marked) {
             let Marked { slot, word, addr, header, victim } = marked;
-            // Must come after the grace period: see "One round", step 3.
-            if slot.load() != word {
-                self.lost(slot, addr, victim);
-            } else if word.is_relocating() {
-                self.relocate(marked);
-            } else if word.is_clean() {
-                let place = FarPlace::At(FarAddr::from_bits(header.far()));
-                match slot.finish_absent(word, place, stamp) {
-                    Ok(_) => self.gone(victim, header.size()),
-                    Err(_) => self.lost(slot, addr, victim),
+            match steps::plan(slot, word) {
+                Plan::Lost => self.lost(slot, addr, victim),
+                Plan::Relocate => self.relocate(marked),
+                Plan::LetGo => {
+                    let place = FarPlace::At(FarAddr::from_bits(header.far()));
+                    match slot.finish_absent(word, place, stamp) {
+                        Ok(_) => self.gone(victim, header.size()),
+                        Err(_) => self.lost(slot, addr, victim),
+                    }
                 }
-            } else if self.outcome.error.is_some() {
-                self.keep(slot, word, addr, victim);
-            } else {
-                self.append(log, marked);
+                Plan::WriteBack if self.outcome.error.is_some() => self.keep(slot, word, addr, victim),
+                Plan::WriteBack => self.append(log, marked),
             }
         }
     }
@@ -337,16 +326,15 @@ impl<'m> Round<'m> {
 
     /// Somebody came first: a mutator rescued, moved or dropped the object.
     fn lost(&mut self, slot: &Slot, addr: ObjectAddr, victim: usize) {
-        let now = slot.end_reading();
-        if !now.is_present_at(addr) {
+        if !steps::lost(slot, addr) {
             self.victims[victim].left -= 1;
         }
     }
 
     /// The object stays, because it could not be brought away.
     fn keep(&mut self, slot: &Slot, word: Word, addr: ObjectAddr, victim: usize) {
-        if slot.unmark(word).is_err() {
-            self.lost(slot, addr, victim);
+        if !steps::keep(slot, word, addr) {
+            self.victims[victim].left -= 1;
         }
     }
 
@@ -359,16 +347,18 @@ impl<'m> Round<'m> {
     fn close(mut self, state: &mut RoundState) -> Outcome {
         let heap = self.memory.heap();
         for Victim { segment, left, relocated } in self.victims {
-            if left > 0 {
-                heap.put_back(SealedSegment { kind: QueueKind::Main, ..segment });
-            } else if relocated {
-                state.limbo.push(segment.id);
-            } else {
-                self.outcome.freed_segments += 1;
-                // SAFETY: not busy since it was taken, and every object in it was found dead or has left. Nobody holds a reference: dead ones
-                // have no owner, absent ones passed a grace period after their mark and were not rescued, and none was relocated
-                // by this round. One that its writer moved has had no reader since: the writer's borrow was exclusive.
-                unsafe { heap.free(segment.id) };
+            let referred = segment.referred && self.outcome.scopes_too_long;
+            match steps::fate(left, relocated, referred) {
+                Fate::PutBack { referred } => heap.put_back(SealedSegment { kind: QueueKind::Main, referred, ..segment }),
+                Fate::Limbo => state.limbo.push(segment.id),
+                Fate::Free => {
+                    self.outcome.freed_segments += 1;
+                    // SAFETY: not busy since it was taken, and every object in it was found dead or has left. Nobody holds a reference:
+                    // dead ones have no owner, absent ones passed a grace period after their mark and were not rescued, and none was
+                    // relocated by this round, or by one that no grace period has followed. One that its writer moved has had no reader
+                    // since: the writer's borrow was exclusive.
+                    unsafe { heap.free(segment.id) };
+                }
             }
         }
         let counters = self.memory.counters();
@@ -379,11 +369,11 @@ impl<'m> Round<'m> {
     }
 }
 
-/// Frees the sealed segments in which everything is dead, without moving anything. Returns how many.
+/// Frees the sealed segments in which everything is dead, and those in limbo, without moving anything. Returns how many.
 pub fn sweep(memory: &Memory, state: &mut RoundState) -> usize {
     let heap = memory.heap();
     heap.seal_all();
-    let mut freed = state.free_limbo(memory);
+    let mut freed = 0;
     for kind in [QueueKind::Transient, QueueKind::Young, QueueKind::Main] {
         for _ in 0..heap.sealed(kind) {
             let Some(segment) = heap.take_sealed(kind) else { break };
@@ -394,14 +384,17 @@ pub fn sweep(memory: &Memory, state: &mut RoundState) -> usize {
             // SAFETY: taken from its queue and not busy; put back or freed only below.
             if heap.is_busy(segment.id) || unsafe { heap.objects(&segment) }.any(is_alive) {
                 heap.put_back(segment);
+            } else if segment.referred {
+                state.limbo.push(segment.id);
             } else {
                 freed += 1;
-                // SAFETY: everything in it is dead, without owner or moved by its writer, and nothing is busy.
+                // SAFETY: everything in it is dead, without owner or moved by its writer, and nothing is busy. What the evacuator
+                // relocated out of it has seen a grace period since.
                 unsafe { heap.free(segment.id) };
             }
         }
     }
-    freed
+    freed + state.free_limbo(memory)
 }
 
 /// The error of a round that freed nothing, if that is why memory is short.

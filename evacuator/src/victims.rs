@@ -8,15 +8,17 @@
 //! The queues are of segments, not objects: "used again" is one bit, since a hit that stores nothing can't count.
 #![forbid(unsafe_code)]
 
+use crate::round::Mercy;
 use farptr_runtime::heap::{Heap, QueueKind, SealedSegment};
 
 /// The young queue's share of the heap: a tenth, as in the paper.
 const YOUNG_SHARE: usize = 10;
 
-/// The next victim, if there is a sealed segment at all.
-pub fn next(heap: &Heap) -> Option<SealedSegment> {
+/// The next victim, if there is a sealed segment at all. Without mercy the young queue goes first whatever its length: the rounds before
+/// got nothing out of the main queue, which may be full of what can't leave (far memory is full, say).
+pub fn next(heap: &Heap, mercy: Mercy) -> Option<SealedSegment> {
     let young_is_full = heap.sealed(QueueKind::Young) > heap.capacity() / YOUNG_SHARE;
-    let order = if young_is_full {
+    let order = if young_is_full || mercy == Mercy::None {
         [QueueKind::Transient, QueueKind::Young, QueueKind::Main]
     } else {
         [QueueKind::Transient, QueueKind::Main, QueueKind::Young]

@@ -1,5 +1,7 @@
 //! Application-integrated far memory: data larger than the memory a program may use, behind smart pointers.
 
+extern crate self as farptr;
+
 mod config;
 mod far;
 mod memory;
@@ -8,6 +10,8 @@ mod pin;
 mod pointee;
 mod rem_box;
 pub mod rem_hash_map;
+mod rem_vec;
+mod shard;
 
 pub use far::Far;
 pub use farptr_derive::Far;
@@ -18,6 +22,13 @@ pub use memory::{Builder, FarMemory};
 pub use pin::{Pinned, PinnedMut};
 pub use pointee::FarPointee;
 pub use rem_box::RemBox;
+pub use rem_vec::RemVec;
+pub use shard::ShardTask;
+
+/// Iterators of [`RemVec`].
+pub mod vec {
+    pub use crate::rem_vec::Iter;
+}
 pub use rem_hash_map::RemHashMap;
 
 /// Opens a dereference scope: references to far objects borrow it. The same as [`Scope::enter`].

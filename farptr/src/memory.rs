@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use crate::config::{ServerAddr, Settings, SettingsBuilder};
+use crate::shard::{ShardTask, Shards};
 use farptr_evacuator::Evacuator;
 use farptr_runtime::addr::FAR_SEGMENT_BYTES;
 use farptr_runtime::far::Server;
@@ -33,6 +34,7 @@ struct Inner {
     memory: Arc<Memory>,
     evacuator: Arc<Evacuator>,
     embedded: Vec<Arc<EmbeddedTransport>>,
+    shards: Shards,
 }
 
 /// Sets up a [`FarMemory`]. What is not set here comes from the environment, then from `farptr.toml`, then from defaults.
@@ -149,7 +151,30 @@ impl FarMemory {
         };
         let memory = Memory::new(config, servers)?;
         let evacuator = Evacuator::start(&memory)?;
-        Ok(FarMemory { inner: Arc::new(Inner { memory, evacuator, embedded }) })
+        let shards = Shards::start(settings.shards)?;
+        Ok(FarMemory { inner: Arc::new(Inner { memory, evacuator, embedded, shards }) })
+    }
+
+    /// Runs a future on glommio executor number `shard` (of [`Builder::shards`]), and returns a task to wait for it with. The closure makes the
+    /// future on the shard, so the future itself need not be `Send`.
+    ///
+    /// ```no_run
+    /// # async fn work() -> u32 { 7 }
+    /// let mem = farptr::FarMemory::builder().shards(1).build()?;
+    /// let task = mem.spawn(0, || async { work().await })?;
+    /// assert_eq!(task.join().unwrap(), 7);
+    /// # Ok::<(), farptr::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// `Unsupported` if there is no such shard. (Where io_uring is missing, already building a memory with shards fails, and says so.)
+    pub fn spawn<F, Fut>(&self, shard: usize, make: F) -> Result<ShardTask<Fut::Output>>
+    where
+        F: FnOnce() -> Fut + Send + 'static,
+        Fut: Future + 'static,
+        Fut::Output: Send + 'static,
+    {
+        self.inner.shards.spawn(shard, make)
     }
 
     pub(crate) fn core(&self) -> &Arc<Memory> {

@@ -4,8 +4,8 @@
 //! slots freed. Its methods are where references to far objects come from, so this is where their validity is argued.
 
 use crate::pointee::FarPointee;
-use farptr_runtime::memory::{Intent, Memory};
-use farptr_runtime::scope::{Scope, in_scope};
+use farptr_runtime::memory::{Intent, Memory, Origin};
+use farptr_runtime::scope::{AccessHint, Scope, in_scope};
 use farptr_runtime::word::Slot;
 use farptr_runtime::{Error, Result};
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
@@ -21,6 +21,12 @@ pub(crate) struct Handle<T: ?Sized + FarPointee> {
     pub(crate) slot: NonNull<Slot>,
     pub(crate) meta: T::Meta,
 }
+
+// SAFETY: a slot's address and a length. What may be done with the contents on which thread is decided by the owners, which have their own
+// `Send` and `Sync`; futures that hold a handle across an await hold the owner's borrow as well.
+unsafe impl<T: ?Sized + FarPointee> Send for Handle<T> {}
+// SAFETY: as above.
+unsafe impl<T: ?Sized + FarPointee> Sync for Handle<T> {}
 
 impl<T: ?Sized + FarPointee> Clone for Handle<T> {
     fn clone(&self) -> Self {
@@ -72,6 +78,10 @@ impl<T: ?Sized + FarPointee> Handle<T> {
     /// # Safety
     /// No other reference to the contents exists or is made during `'a`, and the object is not given up during `'a`.
     #[inline(always)]
+    #[expect(
+        clippy::mut_from_ref,
+        reason = "the contents are the owner's, whom the caller has borrowed exclusively; the scope only bounds the time"
+    )]
     pub(crate) unsafe fn get_mut<'a>(&self, _scope: &'a Scope) -> Result<&'a mut T> {
         let word = self.slot().load();
         let addr = if word.is_fast_write() { word.addr() } else { self.access(Intent::Write)? };
@@ -90,15 +100,30 @@ impl<T: ?Sized + FarPointee> Handle<T> {
     ///
     /// # Safety
     /// As for `get` or `get_mut`, whichever `deref` calls.
-    pub(crate) unsafe fn with<R>(&self, mut deref: impl FnMut(&Scope) -> Result<R>) -> Result<R> {
+    pub(crate) unsafe fn with<R>(&self, deref: impl FnMut(&Scope) -> Result<R>) -> Result<R> {
+        // SAFETY: passed on.
+        unsafe { self.with_scope(Scope::enter, deref) }
+    }
+
+    /// As `with`, under a non-temporal hint.
+    ///
+    /// # Safety
+    /// As for `with`.
+    pub(crate) unsafe fn with_non_temporal<R>(&self, deref: impl FnMut(&Scope) -> Result<R>) -> Result<R> {
+        // SAFETY: passed on.
+        unsafe { self.with_scope(Scope::enter_non_temporal, deref) }
+    }
+
+    #[inline]
+    unsafe fn with_scope<R>(&self, enter: fn() -> Scope, mut deref: impl FnMut(&Scope) -> Result<R>) -> Result<R> {
         let mut tries = if in_scope() { 0 } else { TRIES_WITHOUT_SCOPE };
         loop {
+            let scope = enter();
             if tries > 0 && !self.slot().load().is_present() {
-                self.memory().prepare(self.slot(), self.layout())?;
-            }
-            let scope = Scope::enter();
-            if tries > 0 && !self.slot().load().is_present() {
+                let hint = scope.hint();
+                drop(scope);
                 tries -= 1;
+                self.memory().prepare(self.slot(), self.layout(), hint)?;
                 continue;
             }
             match deref(&scope) {
@@ -109,6 +134,15 @@ impl<T: ?Sized + FarPointee> Handle<T> {
                 }
                 result => return result,
             }
+        }
+    }
+
+    /// Says that the uses so far count for nothing.
+    pub(crate) fn cool(&self) {
+        let word = self.slot().load();
+        if word.is_present() {
+            // If it changes meanwhile somebody uses it, and the hint is void.
+            let _ = self.slot().cool(word);
         }
     }
 
@@ -134,6 +168,61 @@ impl<T: ?Sized + FarPointee> Handle<T> {
             })?;
         }
         Ok(self.pinned())
+    }
+
+    /// As `with`, without blocking the thread.
+    ///
+    /// # Safety
+    /// As for `with`.
+    pub(crate) async unsafe fn with_async<R>(&self, mut deref: impl FnMut(&Scope) -> Result<R>) -> Result<R> {
+        loop {
+            if !self.slot().load().is_present() {
+                self.bring_in().await?;
+            }
+            let exhausted = {
+                let scope = Scope::enter();
+                if !self.slot().load().is_present() {
+                    continue;
+                }
+                match deref(&scope) {
+                    Err(Error::ScopeExhausted { .. }) => true,
+                    result => return result,
+                }
+            };
+            if exhausted {
+                self.memory().room_async().await?;
+            }
+        }
+    }
+
+    async fn bring_in(&self) -> Result<()> {
+        self.memory().bring_in_async(self.slot(), self.layout(), AccessHint::Normal).await
+    }
+
+    /// As `pin`, without blocking the thread.
+    pub(crate) async fn pin_async(&self) -> Result<()> {
+        while !self.memory().try_pin_present(self.slot()) {
+            self.bring_in().await?;
+        }
+        Ok(())
+    }
+
+    /// As `pin_mut`, without blocking the thread.
+    ///
+    /// # Safety
+    /// As for `pin_mut`.
+    pub(crate) async unsafe fn pin_mut_async(&self) -> Result<()> {
+        // SAFETY: passed on; the reference is not kept.
+        unsafe {
+            self.with_async(|scope| {
+                self.get_mut(scope)?;
+                // Inside the scope in which the object was made writable, as in `pin_mut`.
+                let pinned = self.memory().try_pin_present(self.slot());
+                debug_assert!(pinned, "an object stays present in the scope in which it was derefed");
+                Ok(())
+            })
+            .await
+        }
     }
 
     /// Where a pinned object is.
@@ -254,7 +343,7 @@ pub(crate) fn create_with(memory: &std::sync::Arc<Memory>, layout: Layout, fill:
 /// `fill` has not been called.
 pub(crate) fn create_in(memory: &Memory, slot: &Slot, layout: Layout, fill: impl FnOnce(*mut u8)) -> Result<()> {
     let id = memory.slot_table().id_of(slot);
-    let object = memory.new_object(id, layout, farptr_runtime::heap::QueueKind::Young, 0)?;
+    let object = memory.new_object(id, layout, Origin::New)?;
     fill(object.addr().get() as *mut u8);
     object.publish(slot);
     Ok(())

@@ -170,10 +170,6 @@ impl<T: ?Sized + FarPointee> RemBox<T> {
         RemBox { handle, _owns: PhantomData }
     }
 
-    pub(crate) fn handle(&self) -> Handle<T> {
-        self.handle
-    }
-
     /// A reference to the value, swapped in if it is far. Costs about a nanosecond over `Box` if it is local.
     ///
     /// # Panics
@@ -310,6 +306,65 @@ impl<T: ?Sized + FarPointee> RemBox<T> {
             self.handle.pin_mut()?;
             Ok(PinnedMut::new(self.handle))
         }
+    }
+
+    /// As [`try_pin`](RemBox::try_pin), without blocking the thread: while the value is on its way, the executor runs other tasks. Works
+    /// on any executor. A value that is local is pinned at once.
+    ///
+    /// # Errors
+    /// As [`try_with`](RemBox::try_with).
+    pub async fn pin_async(&self) -> Result<Pinned<'_, T>> {
+        self.handle.pin_async().await?;
+        // SAFETY: pinned just now; `&self` is borrowed as long as the pin.
+        Ok(unsafe { Pinned::new(self.handle) })
+    }
+
+    /// As [`try_pin_mut`](RemBox::try_pin_mut), without blocking the thread.
+    ///
+    /// # Errors
+    /// As [`try_with`](RemBox::try_with).
+    pub async fn pin_mut_async(&mut self) -> Result<PinnedMut<'_, T>> {
+        // SAFETY: `&mut self` is borrowed as long as the future and the pin.
+        unsafe {
+            self.handle.pin_mut_async().await?;
+            Ok(PinnedMut::new(self.handle))
+        }
+    }
+
+    /// Calls `f` with the value once it is local, without blocking the thread.
+    ///
+    /// # Errors
+    /// As [`try_with`](RemBox::try_with).
+    pub async fn with_async<R>(&self, f: impl FnOnce(&T) -> R) -> Result<R> {
+        let mut f = Some(f);
+        // SAFETY: `&self` is borrowed during the call.
+        unsafe {
+            self.handle
+                .with_async(|scope| {
+                    let value = self.handle.get(scope)?;
+                    Ok(f.take().map(|f| f(value)))
+                })
+                .await
+        }
+        .map(|result| result.expect("a closure that succeeded is not called again"))
+    }
+
+    /// Calls `f` with the value for writing once it is local, without blocking the thread.
+    ///
+    /// # Errors
+    /// As [`try_with`](RemBox::try_with).
+    pub async fn with_mut_async<R>(&mut self, f: impl FnOnce(&mut T) -> R) -> Result<R> {
+        let mut f = Some(f);
+        // SAFETY: `&mut self` is borrowed during the call.
+        unsafe {
+            self.handle
+                .with_async(|scope| {
+                    let value = self.handle.get_mut(scope)?;
+                    Ok(f.take().map(|f| f(value)))
+                })
+                .await
+        }
+        .map(|result| result.expect("a closure that succeeded is not called again"))
     }
 
     /// Whether a local copy exists now. A hint: another moment it may be otherwise.

@@ -1,28 +1,10 @@
 //! Boxes against a model, with a heap so small that evacuation runs all the time.
 
-use farptr::{Far, FarMemory, RemBox};
+mod common;
+
+use common::{assert_empty, memory, numbers};
+use farptr::{Far, RemBox};
 use std::sync::atomic::{AtomicUsize, Ordering};
-
-fn memory(budget: usize) -> FarMemory {
-    FarMemory::builder().local_budget(budget).build().unwrap()
-}
-
-/// A small generator of numbers: the tests must not depend on a seed from elsewhere.
-fn numbers(seed: u64) -> impl FnMut() -> u64 {
-    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    move || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state
-    }
-}
-
-fn assert_empty(memory: &FarMemory) {
-    memory.trim().unwrap();
-    let stats = memory.stats();
-    assert_eq!((stats.local_used_bytes, stats.far_live_bytes, stats.far_borrowed_bytes), (0, 0, 0), "{stats:?}");
-}
 
 #[test]
 fn value_survives_the_way_there_and_back() {

@@ -6,7 +6,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// Who charges the budget.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Party {
-    /// The program. Can't have the evacuator's headroom.
+    /// The program, making something new. Stops short of what swap-ins may use: when far memory is full, dirty objects can't leave, and
+    /// what exists must still be readable, by clean copies that come and go.
+    Creator,
+    /// The program, going on with what exists. Can't have the evacuator's headroom.
     Mutator,
     /// The evacuator, which needs some memory in order to free more.
     Evacuator,
@@ -56,7 +59,7 @@ impl Budget {
     /// What `party` may use in all.
     pub fn limit_for(&self, party: Party) -> usize {
         match party {
-            Party::Mutator => self.limit - self.headroom,
+            Party::Creator | Party::Mutator => self.limit - self.headroom,
             Party::Evacuator => self.limit,
         }
     }

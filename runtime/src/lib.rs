@@ -15,6 +15,7 @@ pub mod word;
 pub mod heap;
 pub mod scope;
 pub mod slot;
+pub mod steps;
 
 pub mod slab;
 pub mod transport;
@@ -23,5 +24,8 @@ pub mod wire;
 pub mod far;
 
 pub mod memory;
+
+#[cfg(all(test, farptr_loom))]
+mod loom;
 
 pub use error::{Error, Result, TransportError};

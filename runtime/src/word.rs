@@ -3,7 +3,7 @@
 //! # Layout
 //! ```text
 //!           63                                  16 15       8 7 6 5 4 3 2 1 0
-//! present   [ address of the contents (48 bits)   |   pins   |- - C R K c E 0]
+//! present   [ address of the contents (48 bits)   |   pins   |- f C R K c E 0]
 //! absent    [ far address or large id (40)  | ghost stamp 16 |  - - - L - F 1]
 //! vacant    [ next free slot (40)           | -              |  - - - - 1 - 1]
 //! ```
@@ -11,6 +11,8 @@
 //! - bit 3: `K` clean (present: the far copy named by the object header is valid), `L` large (absent: the field is a large id).
 //! - `R` relocating: the evacuator may be reading the bytes, but the object stays in the local heap, here or at another place.
 //! - `C` copying: the evacuator is reading a large object's bytes; only large objects use it.
+//! - `f` fresh: fetched, and not used since. The use that it was fetched for takes `f` away and leaves the object cold: only a second use makes it
+//!   hot, or every object of a scan would seem to be in use. Fresh objects are cold.
 //! - pins: how many pins hold the object where it is (255: 255 or more, see [`crate::pins`]).
 //!
 //! Hot is stored as *not cold*, dirty as *not clean*, so that the fast path of a read tests three bits for zero
@@ -34,7 +36,8 @@
 //!    has acknowledged it, the same CAS.
 //! 4. A CAS that fails: somebody came first; the copy is discarded, the object stays or has moved, its segment is tried again later.
 //! 5. A victim segment with nothing left in it is free: at once if nobody could hold a reference into it, which is so unless an
-//!    object was relocated (see below); otherwise after the next round's grace period.
+//!    object was relocated out of it (see below) by this round, or by an earlier one that no grace period has followed; otherwise
+//!    after the next round's grace period. One with something left goes back, and remembers whether an object was relocated.
 //!
 //! # What a mutator does that meets a mark
 //! - Read, `E`: CAS to the word with `R` in place of `E`, and hot (**rescue**), and on at once. The evacuator's CAS will fail. `R` stays behind
@@ -88,6 +91,7 @@ const COLD: u64 = 1 << 2;
 const CLEAN: u64 = 1 << 3;
 const RELOCATING: u64 = 1 << 4;
 const COPYING: u64 = 1 << 5;
+const FRESH: u64 = 1 << 6;
 const PIN_SHIFT: u32 = 8;
 const PIN_ONE: u64 = 1 << PIN_SHIFT;
 const PIN_MASK: u64 = 0xff << PIN_SHIFT;
@@ -131,6 +135,8 @@ pub enum Warmth {
     Hot,
     /// Has yet to be used again.
     Cold,
+    /// Has yet to be used for what it was fetched for.
+    Fresh,
 }
 
 /// What a word says.
@@ -150,7 +156,11 @@ impl Word {
     /// A present object.
     pub fn present(addr: ObjectAddr, freshness: Freshness, warmth: Warmth) -> Self {
         let clean = if freshness == Freshness::Clean { CLEAN } else { 0 };
-        let cold = if warmth == Warmth::Cold { COLD } else { 0 };
+        let cold = match warmth {
+            Warmth::Hot => 0,
+            Warmth::Cold => COLD,
+            Warmth::Fresh => COLD | FRESH,
+        };
         Word((addr.get() as u64) << ADDR_SHIFT | clean | cold)
     }
 
@@ -204,6 +214,11 @@ impl Word {
         if self.0 & EVACUATING != 0 { self.0 & !EVACUATING | RELOCATING } else { self.0 }
     }
 
+    /// One use more: of a fresh object the first, of another one that makes it hot.
+    const fn used(self) -> Word {
+        Word(if self.0 & FRESH != 0 { self.0 & !FRESH } else { self.0 & !COLD })
+    }
+
     /// Whether a local copy exists.
     #[inline]
     pub const fn is_present(self) -> bool {
@@ -246,6 +261,12 @@ impl Word {
         if self.0 & ABSENT != 0 { 0 } else { (self.0 >> PIN_SHIFT) as u8 }
     }
 
+    /// The same with a count of pins, for models that can't pin 255 times.
+    #[cfg(all(test, farptr_loom))]
+    pub(crate) const fn with_pins(self, pins: u8) -> Self {
+        Word(self.0 & !PIN_MASK | (pins as u64) << PIN_SHIFT)
+    }
+
     /// When an absent object was evacuated.
     pub const fn stamp(self) -> Stamp {
         Stamp((self.0 >> STAMP_SHIFT) as u16)
@@ -267,7 +288,7 @@ impl fmt::Debug for Word {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut flags = String::new();
         if self.is_present() {
-            for (bit, name) in [(EVACUATING, "E"), (COLD, "c"), (CLEAN, "K"), (RELOCATING, "R"), (COPYING, "C")] {
+            for (bit, name) in [(EVACUATING, "E"), (COLD, "c"), (CLEAN, "K"), (RELOCATING, "R"), (COPYING, "C"), (FRESH, "f")] {
                 flags.push_str(if self.0 & bit != 0 { name } else { "" });
             }
         }
@@ -321,7 +342,12 @@ impl Slot {
 
     /// Sets the word while nobody else knows of the slot's object (a slot just taken from the table). Release: partner of `load`.
     pub fn init(&self, word: Word) {
+        #[cfg(not(farptr_loom))]
         self.0.store(word.0, Ordering::Release);
+        // The evacuator's `end_reading` may still come, from a round over the object that had the slot before. Loom does not see that a store
+        // can't come between what such an access reads and what it writes.
+        #[cfg(farptr_loom)]
+        self.0.swap(word.0, Ordering::Release);
     }
 
     #[inline]
@@ -332,10 +358,10 @@ impl Slot {
         }
     }
 
-    /// Read of a present object that is cold or evacuating: makes it hot and rescues it.
+    /// Read of a present object that is cold or evacuating: counts as a use and rescues it.
     pub fn rescue(&self, from: Word) -> Outcome {
         debug_assert!(from.is_present());
-        self.change(from, from.rescued() & !COLD)
+        self.change(from, from.used().rescued())
     }
 
     /// Read that must not count as a use: rescues only.
@@ -344,17 +370,17 @@ impl Slot {
         self.change(from, from.rescued())
     }
 
-    /// First write to a present object at rest: makes it dirty and hot. If it was clean, the caller must free the far copy that the
+    /// First write to a present object at rest: makes it dirty, and counts as a use. If it was clean, the caller must free the far copy that the
     /// header names.
     pub fn begin_write(&self, from: Word) -> Outcome {
         debug_assert!(from.is_present() && from.0 & (EVACUATING | RELOCATING | COPYING) == 0);
-        self.change(from, from.0 & !(COLD | CLEAN))
+        self.change(from, from.used().0 & !CLEAN)
     }
 
     /// Write to a large object: takes the evacuator's mark away. `C` stays until the evacuator has noticed.
     pub fn rescue_large(&self, from: Word) -> Outcome {
         debug_assert!(from.is_present());
-        self.change(from, from.0 & !(COLD | EVACUATING | RELOCATING))
+        self.change(from, from.used().0 & !(EVACUATING | RELOCATING))
     }
 
     /// The writer of a marked object has copied it to `to` itself: present there, dirty, hot. If it was clean, the caller must free
@@ -460,7 +486,7 @@ impl Slot {
         if from.0 & PIN_MASK == PIN_MASK {
             return PinOutcome::Full;
         }
-        match self.change(from, (from.rescued() & !COLD) + PIN_ONE) {
+        match self.change(from, from.used().rescued() + PIN_ONE) {
             Ok(word) => PinOutcome::Pinned(word),
             Err(word) => PinOutcome::Changed(word),
         }

@@ -7,7 +7,7 @@
 //! frames of the same sizes and look at nothing.
 
 use farptr_runtime::transport::tcp::{TcpConfig, TcpTransport};
-use farptr_runtime::transport::{Completion, IoBuf, Op, Session, SlabId, SlabPos, Submit, Token, Transport, Verb};
+use farptr_runtime::transport::{Completion, IoBuf, Op, Progress, Session, SlabId, SlabPos, Submit, Token, Transport, Verb};
 use farptr_server::{Config, Daemon};
 use std::error::Error;
 use std::io::{ErrorKind, Read, Write};
@@ -90,7 +90,9 @@ fn pipelined(
             }
         }
         now = Instant::now();
-        let _ = session.poll(now, &mut done);
+        if session.poll(now, &mut done) == Progress::Idle {
+            std::thread::yield_now();
+        }
         for completion in done.drain(..) {
             completion.result?;
             count += 1;
@@ -116,7 +118,9 @@ fn round_trips(session: &mut dyn Session, places: &mut Places, span: Duration) -
             return Err("not accepted".into());
         };
         while done.is_empty() {
-            let _ = session.poll(Instant::now(), &mut done);
+            if session.poll(Instant::now(), &mut done) == Progress::Idle {
+                std::thread::yield_now();
+            }
         }
         for completion in done.drain(..) {
             completion.result?;
@@ -144,11 +148,11 @@ fn bare_pair(serve: impl FnOnce(TcpStream) -> Outcome<()> + Send + 'static) -> O
     Ok(client)
 }
 
-/// Spins until something comes; 0 when the peer has closed.
+/// Spins (and yields, as ours does) until something comes; 0 when the peer has closed.
 fn receive(stream: &mut TcpStream, into: &mut [u8]) -> Outcome<usize> {
     loop {
         match stream.read(into) {
-            Err(error) if error.kind() == ErrorKind::WouldBlock => std::hint::spin_loop(),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => std::thread::yield_now(),
             other => return Ok(other?),
         }
     }
@@ -157,7 +161,7 @@ fn receive(stream: &mut TcpStream, into: &mut [u8]) -> Outcome<usize> {
 fn send_all(stream: &mut TcpStream, mut bytes: &[u8]) -> Outcome<()> {
     while !bytes.is_empty() {
         match stream.write(bytes) {
-            Err(error) if error.kind() == ErrorKind::WouldBlock => std::hint::spin_loop(),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => std::thread::yield_now(),
             other => bytes = &bytes[other?..],
         }
     }

@@ -26,7 +26,7 @@ pub struct Config {
     pub threads: Option<usize>,
     /// How long a thread spins after the last byte moved before it sleeps.
     pub spin: Duration,
-    /// Connections at once.
+    /// Connections at once. Each may take up to 2.5 MiB beside the capacity, and does if its client doesn't read its replies.
     pub max_connections: usize,
 }
 

@@ -31,10 +31,10 @@ struct Cli {
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:7070")]
     listen: String,
     /// How much memory to lend, for example 4GiB or 512MiB.
-    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    #[arg(long, value_name = "SIZE", allow_hyphen_values = true, value_parser = parse_size)]
     capacity: u64,
     /// Size of a slab, the unit of lending: a multiple of 256KiB.
-    #[arg(long, value_name = "SIZE", value_parser = parse_size, default_value = "16MiB")]
+    #[arg(long, value_name = "SIZE", allow_hyphen_values = true, value_parser = parse_size, default_value = "16MiB")]
     slab_size: u64,
     /// Threads that serve. Unless given: one for every two processors, at least 1 and at most 4.
     #[arg(long, value_name = "N")]

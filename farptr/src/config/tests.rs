@@ -208,3 +208,24 @@ fn a_value_out_of_range_that_is_overruled_does_no_harm() {
     let settings = world.resolve(SettingsBuilder { shards: Some(1), ..Default::default() }).unwrap();
     assert_eq!(settings.shards, 1);
 }
+
+#[test]
+fn mistakes_read_as_the_documentation_says() {
+    let docs = include_str!("../../../docs/configuration.md");
+    let of = SettingsBuilder::default;
+    for said in [
+        World::new().file("\n\nlocal_buget = \"64MiB\"").error(of()),
+        World::new().env("FARPTR_SERVERS", "127.0.0.1:7070").error(of()),
+        World::new().error(SettingsBuilder { shards: Some(5), ..of() }),
+    ] {
+        assert!(docs.contains(&said), "docs/configuration.md doesn't have: {said}");
+    }
+}
+
+#[test]
+fn the_file_in_the_documentation_is_accepted() {
+    let docs = include_str!("../../../docs/configuration.md");
+    let file = docs.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).expect("there is a file in the docs");
+    let settings = World::new().file(file).resolve(SettingsBuilder::default()).unwrap();
+    assert_eq!((settings.local_budget, settings.servers.len(), settings.shards), (64 * MIB, 2, 2));
+}

@@ -16,8 +16,7 @@ use crate::object::{self, Handle, needs_drop};
 use crate::pin::{Pinned, PinnedMut};
 use crate::{Far, Scope};
 use farptr_runtime::Result;
-use farptr_runtime::heap::QueueKind;
-use farptr_runtime::memory::Memory;
+use farptr_runtime::memory::{Memory, Origin};
 use farptr_runtime::scope::{AccessHint, Hinted, in_scope};
 use farptr_runtime::word::{Slot, State};
 use std::alloc::Layout;
@@ -328,9 +327,7 @@ impl<K: Far, V: Far> Entries<K, V> {
     fn relocate(&mut self, from: EntryNumber, to: EntryNumber) -> Result<()> {
         assert!(!self.is_vacant(from) && self.is_vacant(to));
         let (handle, slot) = (self.handle(from), self.slot(to));
-        // What was far is not wanted soon.
-        let queue = if handle.slot().load().is_present() { QueueKind::Young } else { QueueKind::Transient };
-        let object = self.memory.new_object(self.memory.slot_table().id_of(slot), handle.layout(), queue, 0)?;
+        let object = self.memory.new_object(self.memory.slot_table().id_of(slot), handle.layout(), Origin::New)?;
         // SAFETY: `from` is in use and `&mut self` says that no reference is left; the new object's room is exclusive and of the layout. The handle
         // is not used again.
         unsafe { handle.take(object.addr().get() as *mut u8)? };

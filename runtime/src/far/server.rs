@@ -102,7 +102,8 @@ pub fn wait_for(session: &mut dyn Session, done: &mut Vec<Completion>) {
             if now - started > SPIN {
                 session.park(PARK);
             } else {
-                std::hint::spin_loop();
+                // Not `spin_loop`: where cores are few, the server may need this one in order to answer.
+                std::thread::yield_now();
             }
         }
         now = Instant::now();

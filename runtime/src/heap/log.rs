@@ -18,6 +18,10 @@ const SEGMENT_RANGE: (usize, usize) = (16 << 10, 1 << 20);
 /// Segments the budget is divided into, where the range above allows.
 const SEGMENTS_PER_BUDGET: usize = 64;
 
+/// New objects leave one segment in so many for swap-ins. Below the low watermark, so that it does not cost anything as long as evacuation
+/// keeps up.
+const CREATORS_LEAVE: usize = 32;
+
 /// Local memory is short; the caller makes room or gives up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NoRoom;
@@ -176,11 +180,11 @@ impl Heap {
             self.begin(open.id);
             return Ok(addr);
         }
-        let fresh = self.take_segment(budget, party)?;
-        if let Some(full) = head.replace(fresh) {
+        // Sealed even if no other can be opened: it may be what the evacuator finds something to free in.
+        if let Some(full) = head.take() {
             self.seal(full, kind);
         }
-        let open = head.as_mut().expect("a segment was opened just now");
+        let open = head.insert(self.take_segment(budget, party)?);
         self.begin(open.id);
         Ok(open.bump(layout).expect("a small object fits an empty segment"))
     }
@@ -214,7 +218,7 @@ impl Heap {
         let mut segments = lock(&self.segments);
         let available = self.available(&segments, budget);
         self.low.store(available <= self.watermarks.low, Ordering::Relaxed);
-        if party == Party::Mutator && available <= self.reserve {
+        if available <= self.floor(party) {
             return Err(NoRoom);
         }
         if let Some(id) = segments.free.pop() {
@@ -229,6 +233,20 @@ impl Heap {
         Ok(self.open(id))
     }
 
+    /// Segments that `party` must leave.
+    fn floor(&self, party: Party) -> usize {
+        match party {
+            Party::Evacuator => 0,
+            Party::Mutator => self.reserve,
+            Party::Creator => self.reserve + (self.capacity() / CREATORS_LEAVE).max(1),
+        }
+    }
+
+    /// Whether `party` could open a segment now.
+    pub fn has_room_for(&self, party: Party, budget: &Budget) -> bool {
+        self.available_segments(budget) > self.floor(party)
+    }
+
     fn available(&self, segments: &Segments, budget: &Budget) -> usize {
         let chargeable = budget.free_for(Party::Evacuator) / self.segment_bytes;
         segments.free.len() + segments.uncommitted.len().min(chargeable)
@@ -239,14 +257,9 @@ impl Heap {
         self.available(&lock(&self.segments), budget)
     }
 
-    /// Segments that only the evacuator may take.
-    pub fn reserve(&self) -> usize {
-        self.reserve
-    }
-
     fn seal(&self, open: Open, kind: QueueKind) {
         let used = open.cursor - open.base;
-        lock(&self.segments).queue(kind).push_back(SealedSegment { id: open.id, used, kind });
+        lock(&self.segments).queue(kind).push_back(SealedSegment { id: open.id, used, kind, referred: false });
     }
 
     /// Seals every open segment that holds something, so that its objects can become victims.

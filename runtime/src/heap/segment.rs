@@ -28,6 +28,8 @@ pub struct SealedSegment {
     pub used: usize,
     /// Where its objects were admitted.
     pub kind: QueueKind,
+    /// Readers may hold references to places in it that objects were relocated from; cleared by the next grace period.
+    pub referred: bool,
 }
 
 /// A run of bytes in a segment that one head fills.

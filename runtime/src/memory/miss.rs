@@ -1,12 +1,12 @@
 //! Swap-in: claim, fetch, check, publish.
 
-use super::{Memory, NewObject};
+use super::{Memory, NewObject, Origin};
 use crate::addr::{FarAddr, LargeId, SlotId};
-use crate::error::{Error, Result, TransportError};
+use crate::error::{Error, Result};
 use crate::far::LargeFar;
 use crate::far::image::{self, IMAGE_HEADER_BYTES};
 use crate::heap::{HEADER_BYTES, QueueKind};
-use crate::scope::{AccessHint, current_hint};
+use crate::scope::AccessHint;
 use crate::transport::{IoBuf, Verb};
 use crate::word::{FarPlace, Freshness, Slot, State, Warmth, Word};
 use std::alloc::Layout;
@@ -21,10 +21,10 @@ const SPINS_FOR_FETCH: u32 = 2000;
 
 impl Memory {
     /// One step towards a local copy of an object whose word was `seen`, not present. The caller looks at the word again.
-    pub(super) fn bring_in(&self, slot: &Slot, seen: Word, layout: Layout) -> Result<()> {
+    pub(super) fn bring_in(&self, slot: &Slot, seen: Word, layout: Layout, hint: AccessHint) -> Result<()> {
         match seen.state() {
             State::Absent(place) => match slot.claim_fetch(seen) {
-                Ok(claimed) => self.swap_in(slot, claimed, place, layout),
+                Ok(claimed) => self.swap_in(slot, claimed, place, layout, hint),
                 Err(_) => Ok(()),
             },
             State::Fetching(_) => self.join_fetch(slot),
@@ -33,57 +33,84 @@ impl Memory {
         }
     }
 
-    /// The queue for an object that comes in now.
-    pub(crate) fn admission(&self, word: Word) -> QueueKind {
-        match current_hint() {
+    /// What the policy makes of an object that comes in now.
+    fn origin(&self, claimed: Word, place: FarPlace, hint: AccessHint) -> Origin {
+        let kind = match hint {
             AccessHint::NonTemporal => QueueKind::Transient,
-            AccessHint::Normal if self.is_ghost(word.stamp()) => QueueKind::Main,
+            AccessHint::Normal if self.is_ghost(claimed.stamp()) => QueueKind::Main,
             AccessHint::Normal => QueueKind::Young,
-        }
+        };
+        let far = match place {
+            FarPlace::At(addr) => addr.to_bits(),
+            FarPlace::Large(large) => large.0,
+        };
+        Origin::Fetched { kind, far }
     }
 
     /// Fetches a claimed object and publishes it. On an error the claim is given back.
-    fn swap_in(&self, slot: &Slot, claimed: Word, place: FarPlace, layout: Layout) -> Result<()> {
-        let fetched = self.fetch(slot, claimed, place, layout);
-        match fetched {
-            Ok(object) => {
-                self.publish_fetched(slot, claimed, object, layout);
-                Ok(())
-            }
+    fn swap_in(&self, slot: &Slot, claimed: Word, place: FarPlace, layout: Layout, hint: AccessHint) -> Result<()> {
+        let id = self.slots.id_of(slot);
+        match self.new_object(id, layout, self.origin(claimed, place, hint)) {
+            Ok(object) => self.fetch_into(slot, claimed, place, object, layout),
             Err(error) => {
-                let given_back = slot.abandon_fetch(claimed);
-                debug_assert!(given_back.is_ok(), "a claimed word is changed by its claimer only");
+                give_back(slot, claimed);
                 Err(error)
             }
         }
     }
 
+    /// Room for a claimed object, if there is some now.
+    pub(super) fn try_fetch_room(
+        &self,
+        slot: &Slot,
+        claimed: Word,
+        place: FarPlace,
+        layout: Layout,
+        hint: AccessHint,
+    ) -> Result<Option<NewObject<'_>>> {
+        self.try_new_object(self.slots.id_of(slot), layout, self.origin(claimed, place, hint))
+    }
+
+    /// Whether the bytes at `place` are mapped here, so that fetching them is a copy.
+    pub(super) fn is_immediate(&self, place: FarPlace) -> bool {
+        let FarPlace::At(addr) = place else { return self.far.servers().iter().all(|server| server.immediate().is_some()) };
+        // An address that is nobody's is for the fetch to report.
+        self.far.locate(addr).map_or(true, |(server, ..)| self.far.servers()[server].immediate().is_some())
+    }
+
+    /// Fetches a claimed object into its room and publishes it. On an error the claim is given back.
+    pub(super) fn fetch_into(
+        &self,
+        slot: &Slot,
+        claimed: Word,
+        place: FarPlace,
+        mut object: NewObject<'_>,
+        layout: Layout,
+    ) -> Result<()> {
+        let fetched = match (place, object.image_mut()) {
+            (FarPlace::At(addr), Some(image)) => self.fetch_image(addr, self.slots.id_of(slot), image),
+            (FarPlace::Large(large), None) => {
+                self.fetch_large(large, object.large_contents_mut().expect("an object without an image is large"))
+            }
+            _ => unreachable!("an object of one layout is small or large for as long as it lives"),
+        };
+        match fetched {
+            Ok(()) => self.publish_fetched(slot, claimed, object, layout),
+            Err(_) => {
+                drop(object);
+                give_back(slot, claimed);
+            }
+        }
+        fetched
+    }
+
     /// Makes a fetched object visible. The claim is the caller's.
     pub(crate) fn publish_fetched(&self, slot: &Slot, claimed: Word, object: NewObject<'_>, layout: Layout) {
-        // Cold: the use that fetched it does not count, or every object of a scan would seem to be in use.
         let published =
-            object.settle(|addr| slot.publish(claimed, Word::present(addr, Freshness::Clean, Warmth::Cold)).map(drop));
+            object.settle(|addr| slot.publish(claimed, Word::present(addr, Freshness::Clean, Warmth::Fresh)).map(drop));
         debug_assert!(published.is_ok(), "a claimed word is changed by its claimer only");
         self.counters.misses.fetch_add(1, Ordering::Relaxed);
         self.counters.swapped_in_bytes.fetch_add(layout.size() as u64, Ordering::Relaxed);
-    }
-
-    fn fetch(&self, slot: &Slot, claimed: Word, place: FarPlace, layout: Layout) -> Result<NewObject<'_>> {
-        let id = self.slots.id_of(slot);
-        let raw = match place {
-            FarPlace::At(addr) => addr.to_bits(),
-            FarPlace::Large(large) => large.0,
-        };
-        let mut object = self.new_object(id, layout, self.admission(claimed), raw)?;
-        match (place, object.image_mut()) {
-            (FarPlace::At(addr), Some(image)) => self.fetch_image(addr, id, image)?,
-            (FarPlace::Large(large), None) => {
-                let contents = object.large_contents_mut().expect("an object without an image is large");
-                self.fetch_large(large, contents)?;
-            }
-            _ => unreachable!("an object of one layout is small or large for as long as it lives"),
-        }
-        Ok(object)
     }
 
     /// Fetches an object's bytes into ordinary memory, behind room for a header.
@@ -129,21 +156,7 @@ impl Memory {
     /// segment is not used again before the piece's slot says where it went, and a piece that fails its check is looked up again.
     #[cold]
     fn fetch_large(&self, large: LargeId, contents: &mut [u8]) -> Result<()> {
-        let lost = Error::Corrupt {
-            server: self.far.server_names(),
-            segment: 0,
-            offset: 0,
-            detail: "no table entry for the large object",
-        };
-        let far = self.large_fars.get(large).ok_or(lost)?;
-        if far.size != contents.len() {
-            return Err(Error::Corrupt {
-                server: self.far.server_names(),
-                segment: 0,
-                offset: 0,
-                detail: "the large object has another size",
-            });
-        }
+        let far = self.large_fars.get(large).filter(|far| far.size == contents.len()).ok_or_else(|| self.lost_large())?;
         let mut image = Vec::new();
         for (piece, (offset, len)) in far.pieces.iter().zip(LargeFar::cuts(far.size)) {
             image.resize(IMAGE_HEADER_BYTES + len, 0);
@@ -156,14 +169,7 @@ impl Memory {
     fn fetch_piece(&self, piece: SlotId, image: &mut [u8]) -> Result<()> {
         loop {
             let word = self.slots.slot(piece).load();
-            let State::Absent(FarPlace::At(addr)) = word.state() else {
-                return Err(Error::Corrupt {
-                    server: self.far.server_names(),
-                    segment: 0,
-                    offset: 0,
-                    detail: "a piece of the large object has no place",
-                });
-            };
+            let State::Absent(FarPlace::At(addr)) = word.state() else { return Err(self.lost_large()) };
             match self.fetch_image(addr, piece, image) {
                 // The cleaner moved the piece between the look and the read.
                 Err(_) if self.slots.slot(piece).load() != word => {}
@@ -191,8 +197,7 @@ impl Memory {
             self.help_fetches();
             let waited = started.elapsed();
             if waited > self.timeout * 2 {
-                let cause = TransportError::Timeout { what: "a fetch begun elsewhere in this process", after: waited };
-                return Err(Error::transport(self.far.server_names(), cause));
+                return Err(self.fetch_timeout(waited));
             }
             if waited > Duration::from_millis(1) {
                 std::thread::sleep(Duration::from_micros(50));
@@ -202,9 +207,9 @@ impl Memory {
         }
         Ok(())
     }
+}
 
-    /// Drives fetches that tasks have begun: their executors may be busy, or gone.
-    pub(crate) fn help_fetches(&self) {
-        crate::sync::spin_loop();
-    }
+fn give_back(slot: &Slot, claimed: Word) {
+    let given_back = slot.abandon_fetch(claimed);
+    debug_assert!(given_back.is_ok(), "a claimed word is changed by its claimer only");
 }

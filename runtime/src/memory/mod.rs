@@ -2,6 +2,7 @@
 //!
 //! - `object.rs`: making objects and giving them up. `room.rs`: what happens when local memory is short.
 //! - `access.rs`: the slow path of a deref, by the protocol of [`crate::word`]. `miss.rs`: swap-in.
+//! - `lane.rs`, `ticker.rs`, `task.rs`: misses in flight, and the futures that wait for them.
 //! - `pin.rs`: pins. `stats.rs`: counters.
 //!
 //! A [`Memory`] lives in an `Arc`. Every slot in use holds one strong count of it, so that a smart pointer, which knows
@@ -9,29 +10,34 @@
 //! through [`Relief`].
 
 mod access;
+mod lane;
 mod miss;
 mod object;
-mod pin;
+pub(crate) mod pin;
 mod room;
 mod stats;
+mod task;
+mod ticker;
 
 pub use access::Intent;
-pub use object::NewObject;
+pub use object::{NewObject, Origin};
 pub use room::Relief;
 pub use stats::{Counters, Stats};
+pub use task::BringIn;
 
 use crate::addr::SlotId;
 use crate::budget::Budget;
 use crate::error::{Error, Result};
 use crate::far::{FarSpace, LargeFars, Server};
 use crate::heap::{Heap, LargeObjects};
+use crate::rcu::Rcu;
 use crate::scope;
 use crate::slot::{SlotTable, owner_of};
 use crate::word::{Slot, Stamp};
 use std::alloc::Layout;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 /// Steps of the ghost clock in one turnover of the heap.
@@ -70,6 +76,11 @@ pub struct Memory {
     pub(crate) counters: Counters,
     pub(crate) timeout: Duration,
     relief: OnceLock<Arc<dyn Relief>>,
+    /// By thread number.
+    lanes: Rcu<Vec<Option<Arc<lane::Lane>>>>,
+    ticker: ticker::Ticker,
+    wanted: AtomicUsize,
+    weak: Weak<Memory>,
     /// Bytes evacuated so far: the clock of the ghost memory.
     evacuated: AtomicU64,
     ghost_step: u64,
@@ -91,7 +102,7 @@ impl Memory {
         let heap = Heap::new(local_budget, shards.max(1), reserve)
             .map_err(|e| Error::Config(format!("can't reserve {local_budget} bytes of address space for the local heap: {e}")))?;
         let ghost_step = (local_budget as u64 / STEPS_PER_TURNOVER).max(1);
-        let memory = Arc::new(Memory {
+        let memory = Arc::new_cyclic(|weak| Memory {
             budget,
             heap,
             large: LargeObjects::default(),
@@ -102,6 +113,10 @@ impl Memory {
             counters: Counters::default(),
             timeout,
             relief: OnceLock::new(),
+            lanes: Rcu::new(Vec::new()),
+            ticker: ticker::Ticker::default(),
+            wanted: AtomicUsize::new(0),
+            weak: weak.clone(),
             evacuated: AtomicU64::new(0),
             ghost_step,
         });

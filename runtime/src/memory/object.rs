@@ -8,11 +8,38 @@ use crate::far::image::image_bytes;
 use crate::heap::{HEADER_BYTES, LargeObject, ObjectHeader, QueueKind};
 use crate::scope::Scope;
 use crate::slot::UnitClass;
+use crate::steps;
 use crate::word::{FarPlace, Freshness, Slot, State, Warmth, Word};
 use std::alloc::Layout;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+
+/// Why room is wanted.
+#[derive(Debug, Clone, Copy)]
+pub enum Origin {
+    /// For a new object.
+    New,
+    /// For an object that its writer moves.
+    Moved,
+    /// For one that is fetched.
+    Fetched {
+        /// Where it is admitted.
+        kind: QueueKind,
+        /// The raw far address or large id it comes from.
+        far: u64,
+    },
+}
+
+impl Origin {
+    fn terms(self) -> (QueueKind, u64, Party) {
+        match self {
+            Origin::New => (QueueKind::Young, 0, Party::Creator),
+            Origin::Moved => (QueueKind::Main, 0, Party::Mutator),
+            Origin::Fetched { kind, far } => (kind, far, Party::Mutator),
+        }
+    }
+}
 
 /// Room for an object, local and busy: to be filled, then published. Given up if dropped before.
 #[derive(Debug)]
@@ -111,6 +138,25 @@ pub(crate) struct Parts {
     room: Room,
 }
 
+// SAFETY: room that is nobody else's; the thread that settles or drops it need not be the one that allocated it.
+unsafe impl Send for Parts {}
+
+impl Parts {
+    /// Where the contents go.
+    pub(crate) fn addr(&self) -> ObjectAddr {
+        self.addr
+    }
+
+    /// The contents of a large object as bytes; empty for a small one.
+    pub(crate) fn large_contents_mut(&mut self) -> &mut [u8] {
+        match &self.room {
+            // SAFETY: as in `NewObject::large_contents_mut`.
+            Room::Large(large) => unsafe { std::slice::from_raw_parts_mut(self.addr.get() as *mut u8, large.layout().size()) },
+            _ => &mut [],
+        }
+    }
+}
+
 impl Drop for NewObject<'_> {
     fn drop(&mut self) {
         match std::mem::replace(&mut self.room, Room::Settled) {
@@ -128,9 +174,9 @@ impl Drop for NewObject<'_> {
 }
 
 impl Memory {
-    /// Local room for an object of `layout` that `slot` will own. `far` is the raw place it is fetched from, or 0. Waits for evacuation if need
+    /// Local room for an object of `layout` that `slot` will own. Waits for evacuation if need
     /// be and allowed.
-    pub fn new_object(&self, slot: SlotId, layout: Layout, kind: QueueKind, far: u64) -> Result<NewObject<'_>> {
+    pub fn new_object(&self, slot: SlotId, layout: Layout, origin: Origin) -> Result<NewObject<'_>> {
         if layout.align() > crate::arena::PAGE {
             return Err(Error::CapacityOverflow {
                 what: "an object's alignment",
@@ -139,23 +185,39 @@ impl Memory {
             });
         }
         if self.is_large(layout) {
-            return self.new_large(slot, layout, far);
+            let footprint = LargeObject::footprint(layout);
+            return self.with_room(footprint, || self.try_new_large(slot, layout, origin).transpose())?;
         }
-        let shard = self.shard();
         let bytes = self.heap.segment_bytes();
-        let addr = self.with_room(bytes, || self.heap.alloc(shard, kind, layout, &self.budget, Party::Mutator).ok())?;
+        self.with_room(bytes, || self.try_new_small(slot, layout, origin))
+    }
+
+    /// As `new_object`, but does not wait: `None` if there is no room now.
+    pub(crate) fn try_new_object(&self, slot: SlotId, layout: Layout, origin: Origin) -> Result<Option<NewObject<'_>>> {
+        if self.is_large(layout) {
+            return self.try_new_large(slot, layout, origin);
+        }
+        Ok(self.try_new_small(slot, layout, origin))
+    }
+
+    #[inline]
+    fn try_new_small(&self, slot: SlotId, layout: Layout, origin: Origin) -> Option<NewObject<'_>> {
+        let (kind, far, party) = origin.terms();
+        let addr = self.heap.alloc(self.shard(), kind, layout, &self.budget, party).ok()?;
         self.kick_if_low();
-        Ok(NewObject { memory: self, addr, header: ObjectHeader::new(slot, layout, far), room: Room::Small })
+        Some(NewObject { memory: self, addr, header: ObjectHeader::new(slot, layout, far), room: Room::Small })
     }
 
     #[cold]
-    fn new_large(&self, slot: SlotId, layout: Layout, far: u64) -> Result<NewObject<'_>> {
+    fn try_new_large(&self, slot: SlotId, layout: Layout, origin: Origin) -> Result<Option<NewObject<'_>>> {
         let footprint = LargeObject::footprint(layout);
-        self.with_room(footprint, || self.try_charge(Party::Mutator, footprint).then_some(()))?;
-        match LargeObject::map(layout, slot, far) {
+        if !self.try_charge(origin.terms().2, footprint) {
+            return Ok(None);
+        }
+        match LargeObject::map(layout, slot, origin.terms().1) {
             Ok(large) => {
                 self.kick_if_low();
-                Ok(NewObject { memory: self, addr: large.addr(), header: large.header(), room: Room::Large(large) })
+                Ok(Some(NewObject { memory: self, addr: large.addr(), header: large.header(), room: Room::Large(large) }))
             }
             Err(error) => {
                 self.budget.release(footprint);
@@ -265,10 +327,10 @@ impl Memory {
                 State::Present(addr) => {
                     if_present(addr)?;
                     // SAFETY: present and unmarked (or rescued) inside this scope: it stays where it is until the scope ends or the
-                    // owner, who is here, moves it.
-                    let far = word.is_clean().then(|| unsafe { ObjectHeader::read(addr) }.far());
-                    if slot.vacate_from(word).is_ok() {
-                        if let Some(far) = far {
+                    // owner, who is here, gives it up, before which `give_up` reads the header.
+                    let far = || unsafe { ObjectHeader::read(addr) }.far();
+                    if let Ok(dead) = steps::give_up(slot, word, far) {
+                        if let Some(far) = dead {
                             self.bury_far(self.far_place_of(far, layout), layout.size());
                         }
                         if self.is_large(layout) {
@@ -294,7 +356,9 @@ impl Memory {
                 // The fetch of a future that was dropped; it ends by itself, at the latest by its timeout.
                 State::Fetching(_) => {
                     drop(scope);
-                    self.help_fetches();
+                    if !self.help_fetches() {
+                        crate::sync::yield_now();
+                    }
                 }
                 State::Vacant => {
                     debug_assert!(false, "the owner releases its object once");

@@ -4,10 +4,11 @@
 use super::Memory;
 use crate::error::Result;
 use crate::scope::{AccessHint, current_hint};
+use crate::sync::{Mutex, MutexGuard};
 use crate::word::{PinOutcome, Slot, UnpinOutcome};
 use std::alloc::Layout;
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::PoisonError;
 
 /// Pins beyond the 255 that a word counts, by the slot's address. A word whose count is full stays full until its entry here is gone.
 #[derive(Debug, Default)]
@@ -17,27 +18,24 @@ impl Overflow {
     fn lock(&self) -> MutexGuard<'_, HashMap<usize, usize>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
 
-impl Memory {
-    /// Brings the object in and pins it: it stays where it is, present, until [`Memory::unpin`]. Needs no scope.
-    ///
-    /// # Errors
-    /// What a swap-in can meet.
-    pub fn pin(&self, slot: &Slot, layout: Layout) -> Result<()> {
-        loop {
-            if self.try_pin_present(slot) {
-                return Ok(());
-            }
-            self.prepare(slot, layout)?;
-        }
+    /// Whether no word's count has overflown.
+    #[cfg(all(test, farptr_loom))]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.lock().is_empty()
     }
 
-    /// Pins the object if it is present. Counts as a use, unless accesses are non-temporal.
-    pub fn try_pin_present(&self, slot: &Slot) -> bool {
+    /// Pins the object if it is present.
+    #[cfg(all(test, farptr_loom))]
+    pub(crate) fn try_pin(&self, slot: &Slot) -> bool {
+        self.try_pin_as(slot, AccessHint::Normal)
+    }
+
+    /// Pins the object if it is present. Counts as a use unless `hint` is non-temporal.
+    fn try_pin_as(&self, slot: &Slot, hint: AccessHint) -> bool {
         let mut word = slot.load();
         while word.is_present() {
-            let outcome = match current_hint() {
+            let outcome = match hint {
                 AccessHint::Normal => slot.pin(word),
                 AccessHint::NonTemporal => slot.pin_cold(word),
             };
@@ -45,7 +43,7 @@ impl Memory {
                 PinOutcome::Pinned(_) => return true,
                 PinOutcome::Changed(now) => word = now,
                 PinOutcome::Full => {
-                    let mut overflow = self.pins.lock();
+                    let mut overflow = self.lock();
                     // Under the lock the count can't leave "full": `unpin` takes the lock for that.
                     if slot.load().pins() == u8::MAX {
                         *overflow.entry(std::ptr::from_ref(slot) as usize).or_default() += 1;
@@ -60,7 +58,7 @@ impl Memory {
     }
 
     /// Takes one pin away.
-    pub fn unpin(&self, slot: &Slot) {
+    pub(crate) fn unpin(&self, slot: &Slot) {
         if slot.unpin() == UnpinOutcome::Full {
             self.unpin_full(slot);
         }
@@ -69,11 +67,36 @@ impl Memory {
     #[cold]
     fn unpin_full(&self, slot: &Slot) {
         let key = std::ptr::from_ref(slot) as usize;
-        let mut overflow = self.pins.lock();
+        let mut overflow = self.lock();
         match overflow.get_mut(&key) {
             Some(1) => drop(overflow.remove(&key)),
             Some(count) => *count -= 1,
             None => slot.unpin_full(),
         }
+    }
+}
+
+impl Memory {
+    /// Brings the object in and pins it: it stays where it is, present, until [`Memory::unpin`]. Needs no scope.
+    ///
+    /// # Errors
+    /// What a swap-in can meet.
+    pub fn pin(&self, slot: &Slot, layout: Layout) -> Result<()> {
+        loop {
+            if self.try_pin_present(slot) {
+                return Ok(());
+            }
+            self.prepare(slot, layout, current_hint())?;
+        }
+    }
+
+    /// Pins the object if it is present. Counts as a use unless this thread's hint is non-temporal.
+    pub fn try_pin_present(&self, slot: &Slot) -> bool {
+        self.pins.try_pin_as(slot, current_hint())
+    }
+
+    /// Takes one pin away.
+    pub fn unpin(&self, slot: &Slot) {
+        self.pins.unpin(slot);
     }
 }

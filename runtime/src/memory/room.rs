@@ -7,12 +7,17 @@ use crate::budget::Party;
 use crate::error::{Error, Result};
 use crate::scope;
 use crate::slot::{NoSlot, UnitClass};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 /// The evacuator, as the program sees it.
 pub trait Relief: Send + Sync + std::fmt::Debug {
     /// Free memory is below the low watermark: begin soon. Never blocks.
     fn kick(&self);
+
+    /// The caller, outside any scope, is short of memory and would rather evacuate than wait: runs a round if nobody else does. Whether
+    /// anything was freed. Takes some 50 us, or as long as the write-back of a round if its victims are dirty.
+    fn assist(&self, memory: &Memory) -> bool;
 
     /// The caller, outside any scope, can't go on without about `bytes`: returns when something has been freed, or with the reason why
     /// nothing can be. At most until `deadline`.
@@ -66,6 +71,24 @@ impl Memory {
         }
     }
 
+    /// Tells the evacuator that somebody waits, without blocking, for `bytes`.
+    pub(super) fn want(&self, bytes: usize) {
+        self.wanted.fetch_max(bytes, Ordering::Relaxed);
+        if let Some(relief) = self.relief.get() {
+            relief.kick();
+        }
+    }
+
+    /// Runs a round on this thread, if it may.
+    pub(super) fn assist(&self) -> bool {
+        !scope::in_scope() && self.relief.get().is_some_and(|relief| relief.assist(self))
+    }
+
+    /// What somebody waits for; from now on nobody does until `want` is called again. Zero if nobody waits.
+    pub fn take_wanted(&self) -> usize {
+        self.wanted.swap(0, Ordering::Relaxed)
+    }
+
     fn relief(&self) -> Result<&dyn Relief> {
         self.relief.get().map(|relief| &**relief).ok_or_else(|| self.out_of_local(0, "no evacuator runs"))
     }
@@ -87,7 +110,7 @@ impl Memory {
 
     /// Charges `bytes` of a container's own table to the budget. Free segments give way.
     pub fn charge_table(&self, bytes: usize) -> Result<()> {
-        self.with_room(bytes, || self.try_charge(Party::Mutator, bytes).then_some(()))
+        self.with_room(bytes, || self.try_charge(Party::Creator, bytes).then_some(()))
     }
 
     /// Gives back what `charge_table` took.
@@ -97,6 +120,10 @@ impl Memory {
 
     /// Charges the budget, at the expense of free segments.
     pub(crate) fn try_charge(&self, party: Party, bytes: usize) -> bool {
+        // What is new leaves room for swap-ins, in whatever form it comes.
+        if party == Party::Creator && !self.heap.has_room_for(party, &self.budget) {
+            return false;
+        }
         if self.budget.try_charge(party, bytes) {
             return true;
         }
@@ -107,7 +134,7 @@ impl Memory {
 
     pub(crate) fn room_for_slots(&self, class: UnitClass) -> Result<SlotId> {
         let mut failure = None;
-        let id = self.with_room(crate::arena::PAGE, || match self.try_slots(class, Party::Mutator) {
+        let id = self.with_room(crate::arena::PAGE, || match self.try_slots(class, Party::Creator) {
             Ok(id) => Some(Ok(id)),
             Err(NoSlot::Budget) => None,
             Err(error) => {
@@ -132,12 +159,7 @@ impl Memory {
     }
 
     /// Takes slots if the budget has room, or free segments can make it.
-    pub(crate) fn try_slots(&self, class: UnitClass, party: Party) -> Result<SlotId, NoSlot> {
-        match self.slots.alloc(class, &self.budget, party) {
-            Err(NoSlot::Budget) if self.heap.give_back(crate::arena::PAGE, &self.budget) > 0 => {
-                self.slots.alloc(class, &self.budget, party)
-            }
-            other => other,
-        }
+    fn try_slots(&self, class: UnitClass, party: Party) -> Result<SlotId, NoSlot> {
+        self.slots.alloc(class, &self.budget, |bytes| self.try_charge(party, bytes))
     }
 }

@@ -7,11 +7,17 @@ use std::ptr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+#[cfg(not(farptr_loom))]
 static THREADS: Registry = Registry::new();
+#[cfg(farptr_loom)]
+loom::lazy_static! {
+    static ref THREADS: Registry = Registry::new();
+}
 
 /// True until the kernel has been asked and has offered membarrier: fencing too much is safe.
 static MUST_FENCE: AtomicBool = AtomicBool::new(true);
 
+#[cfg(not(farptr_loom))]
 #[inline(always)]
 pub(super) fn scopes_must_fence() -> bool {
     MUST_FENCE.load(Ordering::Relaxed)

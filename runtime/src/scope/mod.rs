@@ -9,7 +9,7 @@
 //!
 //! | step | mutator | evacuator |
 //! |---|---|---|
-//! | 1 | store clock (odd), relaxed | CAS the mark into the metadata word |
+//! | 1 | store clock (odd), release | CAS the mark into the metadata word |
 //! | 2 | light fence | heavy fence |
 //! | 3 | load metadata word | read every clock, keep the odd ones |
 //! | 4 | use the reference | wait until each kept clock has changed (acquire) |
@@ -19,7 +19,8 @@
 //! clock. If the mutator's load came before the mark, its clock store came before the heavy fence and is seen. The heavy fence is
 //! `membarrier(PRIVATE_EXPEDITED)`, which makes every running thread execute a full fence, so that the light fence need only
 //! stop the compiler; a sleeping thread has passed one in the scheduler. Where the kernel has no membarrier both are full fences.
-//! Step 5's release and step 4's acquire order a mutator's writes before the evacuator's copy.
+//! Step 5's release and step 4's acquire order a mutator's writes before the evacuator's copy. Step 1 is a release for the same reason: if
+//! the next scope has begun by the time of the look, its clock is what step 4 sees.
 //!
 //! A thread that registers late: its record is linked before its first clock store in program order, and the list is read after
 //! the heavy fence, so the argument covers the link as well.

@@ -2,8 +2,8 @@
 #![forbid(unsafe_code)]
 
 use super::{Grace, heavy_fence, light_fence};
-use crate::sync::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use crate::sync::{AtomicU64, Mutex, MutexGuard, Ordering};
+use std::sync::{Arc, PoisonError};
 
 /// One thread's clock: odd while the thread is in a scope. On a cache line of its own: its thread writes it at every scope.
 #[derive(Debug)]
@@ -14,10 +14,11 @@ pub struct ThreadRecord {
 }
 
 impl ThreadRecord {
-    /// The outermost scope begins. Called by the owning thread, outside any scope.
+    /// The outermost scope begins. Called by the owning thread, outside any scope. Release, like `leave`: a grace period that waits for the
+    /// scope before may miss its end and see only this.
     #[inline(always)]
     pub fn enter(&self) {
-        self.clock.store(self.clock.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+        self.clock.store(self.clock.load(Ordering::Relaxed) + 1, Ordering::Release);
         light_fence();
     }
 
@@ -34,7 +35,7 @@ impl ThreadRecord {
         light_fence();
     }
 
-    /// The clock now. Acquire: partner of `leave` and `refresh`.
+    /// The clock now. Acquire: partner of `enter`, `leave` and `refresh`.
     pub(super) fn read(&self) -> u64 {
         self.clock.load(Ordering::Acquire)
     }
@@ -60,8 +61,15 @@ struct Lists {
 
 impl Registry {
     /// An empty list.
+    #[cfg(not(farptr_loom))]
     pub const fn new() -> Self {
         Registry { lists: Mutex::new(Lists { all: Vec::new(), free: Vec::new() }) }
+    }
+
+    /// An empty list. Loom's lock can't be made in a constant.
+    #[cfg(farptr_loom)]
+    pub fn new() -> Self {
+        Self::default()
     }
 
     fn lock(&self) -> MutexGuard<'_, Lists> {

@@ -281,6 +281,14 @@ impl SlabStore {
             .map_err(|_| SlabError::NotYours { slab: at.slab })
     }
 
+    /// Says that `len` bytes at `at` will soon be read, if they are `who`'s to read.
+    #[inline]
+    pub fn prefetch(&self, who: BorrowerId, at: SlabPos, len: usize) {
+        if let Ok((_, memory)) = self.find(who, at, len) {
+            memory.prefetch(at.offset as usize, len);
+        }
+    }
+
     /// Writes `bytes` at `at` for `who`.
     #[inline]
     pub fn write(&self, who: BorrowerId, at: SlabPos, bytes: &[u8]) -> Result<(), SlabError> {

@@ -110,17 +110,20 @@ fn no_byte_written_during_a_return_survives_it() {
     for _ in 0..50 {
         let hostile = store.register();
         let slab = store.lend(hostile).expect("lend");
-        let stop = AtomicBool::new(false);
+        let (started, stop) = (AtomicBool::new(false), AtomicBool::new(false));
         std::thread::scope(|scope| {
             let writer = scope.spawn(|| {
                 let bytes = vec![0xbb; STRIPE_BYTES];
                 let mut offset = 0;
                 while !stop.load(Ordering::Relaxed) {
                     let _ = store.write(hostile, at(slab, offset), &bytes);
+                    started.store(true, Ordering::Relaxed);
                     offset = (offset + 4096) % (SLAB - STRIPE_BYTES as u32);
                 }
             });
-            std::thread::yield_now();
+            while !started.load(Ordering::Relaxed) {
+                std::thread::yield_now();
+            }
             store.take_back(hostile, slab).expect("return");
             let next = store.register();
             let slab = store.lend(next).expect("lend");

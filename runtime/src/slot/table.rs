@@ -2,7 +2,7 @@
 
 use crate::addr::SlotId;
 use crate::arena::{Arena, PAGE};
-use crate::budget::{Budget, Party};
+use crate::budget::Budget;
 use crate::word::{Slot, State, Word};
 use std::io;
 use std::ptr::NonNull;
@@ -158,13 +158,13 @@ impl SlotTable {
         unsafe { std::slice::from_raw_parts(address as *const Slot, class.slots()) }
     }
 
-    /// Hands out a unit of `class`; its first slot is vacant, so are the others, or zero. Returns the first slot's number.
-    pub fn alloc(&self, class: UnitClass, budget: &Budget, party: Party) -> Result<SlotId, NoSlot> {
+    /// Hands out a unit of `class`, for which `charge` charges a new block to `budget` if one is needed. Its first slot is vacant, so are the others, or zero. Returns the first slot's number.
+    pub fn alloc(&self, class: UnitClass, budget: &Budget, charge: impl FnOnce(usize) -> bool) -> Result<SlotId, NoSlot> {
         let mut lists = self.lock();
         let list = class as usize;
         let number = match lists.with_free[list].last() {
             Some(number) => *number,
-            None => self.new_block(&mut lists, class, budget, party)?,
+            None => self.new_block(&mut lists, class, budget, charge)?,
         };
         let block = &mut lists.blocks[number as usize];
         let id = block.head;
@@ -201,11 +201,17 @@ impl SlotTable {
     }
 
     /// A block of `class` with all its units free, in its list.
-    fn new_block(&self, lists: &mut Lists, class: UnitClass, budget: &Budget, party: Party) -> Result<u32, NoSlot> {
+    fn new_block(
+        &self,
+        lists: &mut Lists,
+        class: UnitClass,
+        budget: &Budget,
+        charge: impl FnOnce(usize) -> bool,
+    ) -> Result<u32, NoSlot> {
         let number = match lists.spare.pop() {
             Some(number) => number,
             None => {
-                if !budget.try_charge(party, PAGE) {
+                if !charge(PAGE) {
                     return Err(NoSlot::Budget);
                 }
                 match lists.returned.pop().map_or_else(|| self.extend(lists), Ok) {
@@ -321,6 +327,7 @@ const _: () = assert!(UnitClass::ALL.len() == 4 && size_of::<RegionHeader>() <= 
 #[cfg(all(test, not(farptr_loom)))]
 mod tests {
     use super::*;
+    use crate::budget::Party;
 
     fn budget() -> Budget {
         Budget::new(1 << 20, 0)
@@ -330,8 +337,9 @@ mod tests {
     fn units_are_disjoint_and_come_back_and_the_budget_with_them() {
         let (table, budget) = (SlotTable::new(), budget());
         for class in UnitClass::ALL {
-            let ids: Vec<_> =
-                (0..600 / class.slots() + 2).map(|_| table.alloc(class, &budget, Party::Mutator).unwrap()).collect();
+            let ids: Vec<_> = (0..600 / class.slots() + 2)
+                .map(|_| table.alloc(class, &budget, |bytes| budget.try_charge(Party::Mutator, bytes)).unwrap())
+                .collect();
             let mut sorted = ids.clone();
             sorted.sort();
             assert!(sorted.windows(2).all(|pair| pair[1].0 - pair[0].0 >= class.slots() as u32));
@@ -353,16 +361,21 @@ mod tests {
     fn full_budget_is_an_error_and_a_freed_slot_serves_again() {
         let table = SlotTable::new();
         let budget = Budget::new(PAGE, 0);
-        let ids: Vec<_> = (0..SLOTS_PER_BLOCK).map(|_| table.alloc(UnitClass::One, &budget, Party::Mutator).unwrap()).collect();
-        assert!(matches!(table.alloc(UnitClass::One, &budget, Party::Mutator), Err(NoSlot::Budget)));
+        let ids: Vec<_> = (0..SLOTS_PER_BLOCK)
+            .map(|_| table.alloc(UnitClass::One, &budget, |bytes| budget.try_charge(Party::Mutator, bytes)).unwrap())
+            .collect();
+        assert!(matches!(
+            table.alloc(UnitClass::One, &budget, |bytes| budget.try_charge(Party::Mutator, bytes)),
+            Err(NoSlot::Budget)
+        ));
         table.free(ids[17], UnitClass::One, &budget);
-        assert_eq!(table.alloc(UnitClass::One, &budget, Party::Mutator).unwrap(), ids[17]);
+        assert_eq!(table.alloc(UnitClass::One, &budget, |bytes| budget.try_charge(Party::Mutator, bytes)).unwrap(), ids[17]);
     }
 
     #[test]
     fn any_number_may_be_asked_for() {
         let (table, budget) = (SlotTable::new(), budget());
-        let id = table.alloc(UnitClass::One, &budget, Party::Mutator).unwrap();
+        let id = table.alloc(UnitClass::One, &budget, |bytes| budget.try_charge(Party::Mutator, bytes)).unwrap();
         assert!(table.get(id).is_some());
         for number in [0, 1, 511, 1 << 23, u32::MAX, u32::MAX - 600] {
             assert!(table.get(SlotId(number)).is_none(), "slot {number}");

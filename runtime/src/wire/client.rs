@@ -8,21 +8,26 @@
 #![forbid(unsafe_code)]
 
 use super::ending::Ending;
-use super::frame::{self, BorrowerToken, Intent, REPLY_BYTES, Reply, Request, Tag, WELCOME_BYTES, Welcome};
+use super::frame::{self, BorrowerToken, Intent, REPLY_BYTES, Reply, Request, WELCOME_BYTES, Welcome};
+use super::in_flight::{InFlight, Late, Slot, State};
 use super::outbuf::OutBuf;
 use crate::error::TransportError;
 use crate::slab::STRIPE_BYTES;
-use crate::transport::{Completion, IoBuf, MAX_OP_BYTES, Op, SlabId, Submit, Token, Verb, bad_length};
+use crate::transport::{Completion, MAX_OP_BYTES, Op, SlabId, Submit, Verb, bad_length};
 use std::time::{Duration, Instant};
 
 /// Tags a session has unless told otherwise. Enough to cover a round trip of a millisecond at half a million operations a second.
 pub const DEFAULT_IN_FLIGHT: u16 = 512;
 
-/// Unsent bytes above which the session takes no further operation: four of the largest writes.
-pub const OUTPUT_LIMIT: usize = 4 * MAX_OP_BYTES;
+/// Unsent bytes above which the session takes no further operation: two of the largest writes, so that one can be sent while
+/// the next is submitted. It is memory beside the local budget, for each session.
+pub const OUTPUT_LIMIT: usize = 2 * MAX_OP_BYTES;
 
 /// After how many timeouts without its reply an abandoned operation fails the session: its tag would be lost for ever.
 pub const GIVE_UP: u32 = 4;
+
+/// Longer timeouts are taken for this: a day, far from where adding one to a time overflows.
+pub const LONGEST_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// What to ask about slabs as a whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,12 +69,7 @@ pub struct ClientSession {
     input: Input,
     partial: [u8; WELCOME_BYTES],
     partial_len: usize,
-    slots: Vec<Slot>,
-    free: Vec<u16>,
-    /// Slots whose deadline isn't set yet, because `submit` knows no time.
-    undated: Vec<u16>,
-    /// No slot's deadline is earlier. Exact when it was computed; since then only later ones came.
-    earliest: Option<Instant>,
+    tags: InFlight,
     data_in_flight: usize,
     /// Operations refused without asking the server.
     refused: Vec<Completion>,
@@ -83,40 +83,10 @@ enum Input {
     Reply,
     /// In the payload of the read with this tag.
     Payload {
-        slot: u16,
+        slot: Slot,
         done: usize,
         len: usize,
     },
-}
-
-#[derive(Debug)]
-struct Slot {
-    /// Upper half of the tag. A reply to an earlier use of the slot doesn't pass for one to this.
-    generation: u16,
-    deadline: Option<Instant>,
-    state: State,
-}
-
-#[derive(Debug)]
-enum State {
-    Free,
-    Data {
-        token: Token,
-        verb: Verb,
-        buf: IoBuf,
-    },
-    Borrow,
-    Return,
-    /// Timed out. What the reply must look like is still known.
-    Abandoned(Late),
-}
-
-#[derive(Debug, Clone, Copy)]
-enum Late {
-    Read { len: usize },
-    Write,
-    Borrow,
-    Return,
 }
 
 impl ClientSession {
@@ -132,15 +102,12 @@ impl ClientSession {
             intent,
             terms: None,
             failure: None,
-            timeout,
+            timeout: timeout.min(LONGEST_TIMEOUT),
             out,
             input: Input::Welcome,
             partial: [0; WELCOME_BYTES],
             partial_len: 0,
-            slots: (0..in_flight).map(|_| Slot { generation: 0, deadline: None, state: State::Free }).collect(),
-            free: (0..in_flight).rev().collect(),
-            undated: Vec::with_capacity(in_flight.into()),
-            earliest: None,
+            tags: InFlight::new(in_flight),
             data_in_flight: 0,
             refused: Vec::new(),
             control: Vec::new(),
@@ -174,6 +141,16 @@ impl ClientSession {
         self.out.sent(len);
     }
 
+    /// Whether `advance` has something to report at once, so that waiting for the socket would be in vain.
+    pub fn is_ready(&self) -> bool {
+        self.failure.is_some() || !self.refused.is_empty()
+    }
+
+    /// Gives memory back that only a burst needed. For moments without traffic.
+    pub fn trim(&mut self) {
+        self.out.trim();
+    }
+
     /// Starts a read or write.
     #[inline]
     pub fn submit(&mut self, op: Op) -> Submit {
@@ -183,7 +160,7 @@ impl ClientSession {
         let Op { token, verb, at, buf } = op;
         let bytes = buf.len();
         if bytes == 0 || bytes > MAX_OP_BYTES {
-            if self.refused.len() >= self.slots.len() {
+            if self.refused.len() >= self.tags.capacity() {
                 return Submit::Busy(Op { token, verb, at, buf });
             }
             self.refused.push(Completion { token, verb, buf, result: Err(bad_length(bytes)) });
@@ -192,9 +169,9 @@ impl ClientSession {
         if self.out.len() >= OUTPUT_LIMIT {
             return Submit::Busy(Op { token, verb, at, buf });
         }
-        let Some(slot) = self.free.pop() else { return Submit::Busy(Op { token, verb, at, buf }) };
+        let Some(slot) = self.tags.reserve() else { return Submit::Busy(Op { token, verb, at, buf }) };
         let len = bytes as u32;
-        let tag = self.tag(slot);
+        let tag = self.tags.tag(slot);
         match verb {
             Verb::Read => self.out.push(&frame::encode_request(tag, Request::Read { at, len })),
             Verb::Write => {
@@ -203,7 +180,7 @@ impl ClientSession {
             }
         }
         self.data_in_flight += 1;
-        self.occupy(slot, State::Data { token, verb, buf });
+        self.tags.fill(slot, State::Data { token, verb, buf });
         Submit::Accepted
     }
 
@@ -213,14 +190,14 @@ impl ClientSession {
         if self.failure.is_some() {
             return false;
         }
-        let Some(slot) = self.free.pop() else { return false };
-        let tag = self.tag(slot);
+        let Some(slot) = self.tags.reserve() else { return false };
+        let tag = self.tags.tag(slot);
         let (request, state) = match verb {
             ControlVerb::Borrow => (Request::Borrow, State::Borrow),
             ControlVerb::Return(slab) => (Request::Return(slab), State::Return),
         };
         self.out.push(&frame::encode_request(tag, request));
-        self.occupy(slot, state);
+        self.tags.fill(slot, state);
         true
     }
 
@@ -231,10 +208,10 @@ impl ClientSession {
 
     /// Stops waiting for control requests. A slab that is lent late is given back by itself.
     pub fn abandon_control(&mut self) {
-        for slot in &mut self.slots {
-            match slot.state {
-                State::Borrow => slot.state = State::Abandoned(Late::Borrow),
-                State::Return => slot.state = State::Abandoned(Late::Return),
+        for state in self.tags.states_mut() {
+            match state {
+                State::Borrow => *state = State::Abandoned(Late::Borrow),
+                State::Return => *state = State::Abandoned(Late::Return),
                 State::Free | State::Data { .. } | State::Abandoned(_) => {}
             }
         }
@@ -267,14 +244,7 @@ impl ClientSession {
     /// Lets time pass: dates what is new, and ends what is overdue.
     pub fn advance(&mut self, now: Instant, done: &mut Vec<Completion>) {
         done.append(&mut self.refused);
-        if !self.undated.is_empty() {
-            let deadline = now + self.timeout;
-            for slot in self.undated.drain(..) {
-                self.slots[usize::from(slot)].deadline = Some(deadline);
-            }
-            self.earliest.get_or_insert(deadline);
-        }
-        if self.earliest.is_some_and(|earliest| earliest <= now) {
+        if self.tags.date(now, self.timeout) {
             self.expire(now, done);
         }
     }
@@ -285,8 +255,9 @@ impl ClientSession {
             return;
         }
         done.append(&mut self.refused);
-        for slot in &mut self.slots {
-            match std::mem::replace(&mut slot.state, State::Free) {
+        let tags = std::mem::replace(&mut self.tags, InFlight::new(0));
+        for state in tags.into_states() {
+            match state {
                 State::Data { token, verb, buf } => done.push(Completion { token, verb, buf, result: Err(error.clone()) }),
                 State::Borrow => self.control.push(ControlDone::Borrowed(Err(error.clone()))),
                 State::Return => self.control.push(ControlDone::Returned(Err(error.clone()))),
@@ -294,33 +265,8 @@ impl ClientSession {
             }
         }
         self.data_in_flight = 0;
-        self.undated.clear();
-        self.earliest = None;
         self.out = OutBuf::default();
         self.failure = Some(error);
-    }
-
-    #[inline]
-    fn tag(&self, slot: u16) -> Tag {
-        Tag(u32::from(self.slots[usize::from(slot)].generation) << 16 | u32::from(slot))
-    }
-
-    #[inline]
-    fn occupy(&mut self, slot: u16, state: State) {
-        self.slots[usize::from(slot)].state = state;
-        self.undated.push(slot);
-    }
-
-    #[inline]
-    fn vacate(&mut self, index: u16) -> State {
-        let slot = &mut self.slots[usize::from(index)];
-        slot.generation = slot.generation.wrapping_add(1);
-        if slot.deadline.take().is_none() {
-            // Answered before it was dated, which only a server that answers unasked brings about, or a late `advance`.
-            self.undated.retain(|undated| *undated != index);
-        }
-        self.free.push(index);
-        std::mem::replace(&mut slot.state, State::Free)
     }
 
     /// Takes a frame of `N` bytes off the input, or keeps what there is of it for later.
@@ -371,9 +317,7 @@ impl ClientSession {
         if let Reply::End(code) = reply {
             return Err(ending_error(code.into(), super::VERSION));
         }
-        let index = (tag.0 & 0xffff) as u16;
-        let known = self.slots.get(usize::from(index)).filter(|slot| u32::from(slot.generation) == tag.0 >> 16);
-        let state = known.map_or(&State::Free, |slot| &slot.state);
+        let (index, state) = self.tags.find(tag);
         match (state, reply) {
             (State::Data { verb: Verb::Read, buf, .. }, Reply::Read { len }) if buf.len() == len as usize => {
                 self.input = Input::Payload { slot: index, done: 0, len: len as usize };
@@ -390,24 +334,24 @@ impl ClientSession {
                     _ => Err(TransportError::Refused("its system gives it no memory for a slab".into())),
                 };
                 self.control.push(ControlDone::Borrowed(result));
-                self.vacate(index);
+                self.tags.release(index);
             }
             (State::Return, Reply::Returned) => {
                 self.control.push(ControlDone::Returned(Ok(())));
-                self.vacate(index);
+                self.tags.release(index);
             }
             (State::Abandoned(Late::Borrow), Reply::Lent(slab)) => {
-                // Nobody waits for this slab any more. Giving it back reuses the tag that is just now free.
-                self.vacate(index);
-                self.free.pop();
-                let tag = self.tag(index);
-                self.out.push(&frame::encode_request(tag, Request::Return(slab)));
-                self.occupy(index, State::Abandoned(Late::Return));
+                // Nobody waits for this slab any more. Giving it back takes the slot that is just now free.
+                self.tags.release(index);
+                if let Some(slot) = self.tags.reserve() {
+                    self.out.push(&frame::encode_request(self.tags.tag(slot), Request::Return(slab)));
+                    self.tags.fill(slot, State::Abandoned(Late::Return));
+                }
             }
             (State::Abandoned(Late::Write), Reply::Written)
             | (State::Abandoned(Late::Return), Reply::Returned)
             | (State::Abandoned(Late::Borrow), Reply::Full | Reply::NoMemory) => {
-                self.vacate(index);
+                self.tags.release(index);
             }
             (State::Free, _) => return Err(TransportError::Protocol("it answered a request that was never made".into())),
             _ => return Err(TransportError::Protocol("its answer doesn't fit the request".into())),
@@ -416,18 +360,18 @@ impl ClientSession {
     }
 
     #[inline]
-    fn take_payload(&mut self, index: u16, filled: usize, len: usize, input: &mut &[u8], done: &mut Vec<Completion>) {
+    fn take_payload(&mut self, index: Slot, filled: usize, len: usize, input: &mut &[u8], done: &mut Vec<Completion>) {
         let part = (len - filled).min(input.len());
         let (now, rest) = input.split_at(part);
         *input = rest;
-        if let State::Data { buf, .. } = &mut self.slots[usize::from(index)].state {
+        if let State::Data { buf, .. } = self.tags.state_mut(index) {
             buf.as_mut_slice()[filled..filled + part].copy_from_slice(now);
         }
         self.payload_came(index, filled + part, len, done);
     }
 
     #[inline]
-    fn payload_came(&mut self, index: u16, filled: usize, len: usize, done: &mut Vec<Completion>) {
+    fn payload_came(&mut self, index: Slot, filled: usize, len: usize, done: &mut Vec<Completion>) {
         if filled < len {
             self.input = Input::Payload { slot: index, done: filled, len };
         } else {
@@ -438,8 +382,8 @@ impl ClientSession {
 
     /// The operation in `index` is done; if it was abandoned, only its tag becomes free.
     #[inline]
-    fn complete(&mut self, index: u16, done: &mut Vec<Completion>) {
-        if let State::Data { token, verb, buf } = self.vacate(index) {
+    fn complete(&mut self, index: Slot, done: &mut Vec<Completion>) {
+        if let State::Data { token, verb, buf } = self.tags.release(index) {
             self.data_in_flight -= 1;
             done.push(Completion { token, verb, buf, result: Ok(()) });
         }
@@ -450,41 +394,31 @@ impl ClientSession {
         let timeout = self.timeout;
         let late = |what| TransportError::Timeout { what, after: timeout };
         let mut gone = false;
-        self.earliest = None;
-        for slot in &mut self.slots {
-            let Some(deadline) = slot.deadline else { continue };
-            if deadline <= now {
-                let remains = match std::mem::replace(&mut slot.state, State::Free) {
-                    State::Data { token, verb, buf } => {
-                        self.data_in_flight -= 1;
-                        let (what, remains) = match verb {
-                            Verb::Read => ("a read", Late::Read { len: buf.len() }),
-                            Verb::Write => ("a write", Late::Write),
-                        };
-                        done.push(Completion { token, verb, buf, result: Err(late(what)) });
-                        remains
-                    }
-                    State::Borrow => {
-                        self.control.push(ControlDone::Borrowed(Err(late("a request for a slab"))));
-                        Late::Borrow
-                    }
-                    State::Return => {
-                        self.control.push(ControlDone::Returned(Err(late("the return of a slab"))));
-                        Late::Return
-                    }
-                    State::Abandoned(remains) => {
-                        gone = true;
-                        remains
-                    }
-                    State::Free => continue,
+        let (control, data_in_flight) = (&mut self.control, &mut self.data_in_flight);
+        self.tags.expire(now, timeout * (GIVE_UP - 1), |state| match state {
+            State::Data { token, verb, buf } => {
+                *data_in_flight -= 1;
+                let (what, remains) = match verb {
+                    Verb::Read => ("a read", Late::Read { len: buf.len() }),
+                    Verb::Write => ("a write", Late::Write),
                 };
-                slot.state = State::Abandoned(remains);
-                slot.deadline = Some(now + timeout * (GIVE_UP - 1));
+                done.push(Completion { token, verb, buf, result: Err(late(what)) });
+                State::Abandoned(remains)
             }
-            if let Some(deadline) = slot.deadline {
-                self.earliest = Some(self.earliest.map_or(deadline, |earliest| earliest.min(deadline)));
+            State::Borrow => {
+                control.push(ControlDone::Borrowed(Err(late("a request for a slab"))));
+                State::Abandoned(Late::Borrow)
             }
-        }
+            State::Return => {
+                control.push(ControlDone::Returned(Err(late("the return of a slab"))));
+                State::Abandoned(Late::Return)
+            }
+            State::Abandoned(remains) => {
+                gone = true;
+                State::Abandoned(remains)
+            }
+            State::Free => State::Free,
+        });
         if gone {
             self.fail(TransportError::Timeout { what: "anything", after: timeout * GIVE_UP }, done);
         }

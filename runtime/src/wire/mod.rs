@@ -53,9 +53,12 @@
 pub mod client;
 mod ending;
 pub mod frame;
+mod in_flight;
 mod lender;
 mod outbuf;
 pub mod server;
+#[cfg(test)]
+mod tests;
 
 pub use client::{ClientSession, ControlDone, ControlVerb};
 pub use ending::Ending;

@@ -1,8 +1,8 @@
 //! Bytes on their way out.
 #![forbid(unsafe_code)]
 
-/// Capacity kept when all is sent. What a burst needed beyond it is given back.
-const KEEP: usize = 256 << 10;
+/// Capacity kept when all is sent: what one of the largest writes needs. What a burst needed beyond it is given back.
+const KEEP: usize = 512 << 10;
 
 /// A queue of bytes in one contiguous piece, so that everything queued goes out in one send.
 ///

@@ -110,7 +110,10 @@ impl ServerSession {
         while !rest.is_empty() && !self.is_blocked() {
             let went = match self.input {
                 Input::Request => match self.whole::<REQUEST_BYTES>(&mut rest) {
-                    Some(bytes) => self.handle_request(&bytes),
+                    Some(bytes) => {
+                        self.look_ahead(rest);
+                        self.handle_request(&bytes)
+                    }
                     None => break,
                 },
                 Input::Payload { tag, at, left } => self.take_payload(tag, at, left, &mut rest),
@@ -175,6 +178,17 @@ impl ServerSession {
         }
         self.partial_len = 0;
         self.partial.first_chunk::<N>().copied()
+    }
+
+    /// Starts to fetch what the next request reads, so that its memory latency overlaps the copying of this one's bytes.
+    #[inline]
+    fn look_ahead(&self, rest: &[u8]) {
+        if let Some(next) = rest.first_chunk::<REQUEST_BYTES>()
+            && let Some((_, Request::Read { at, len })) = frame::decode_request(next)
+            && let Some(who) = self.borrower()
+        {
+            self.lender.store().prefetch(who, at, len as usize);
+        }
     }
 
     fn handle_hello(&mut self, bytes: &[u8; HELLO_BYTES]) -> Result<(), Ending> {

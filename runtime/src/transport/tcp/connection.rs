@@ -98,10 +98,11 @@ impl Connection {
     }
 
     /// Sleeps until there may be something to poll.
-    pub(super) fn park(&self, at_most: Duration) {
-        if self.session.failure().is_some() {
+    pub(super) fn park(&mut self, at_most: Duration) {
+        if self.session.is_ready() {
             return;
         }
+        self.session.trim();
         let until = if self.session.output().is_empty() { Until::Readable } else { Until::ReadableOrWritable };
         wait(self.stream.as_fd(), until, at_most);
     }

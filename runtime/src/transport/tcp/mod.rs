@@ -9,7 +9,7 @@
 //! - A session whose connection ends fails, with all that is in flight; its owner may open another.
 //! - Control reconnects by itself when it finds its connection ended. It joins as the same borrower: as long as one
 //!   connection was alive throughout, the slabs are still there. If the server doesn't know the borrower any more, it
-//!   was restarted or has taken the slabs back, and every operation says [`TransportError::Lost`] from then on.
+//!   was restarted or has taken the slabs back, and every operation says [`Lost`](crate::TransportError::Lost) from then on.
 //! - A borrow whose answer is lost with the connection may have lent a slab that nobody here knows of. The server takes it
 //!   back with the others when this process is gone.
 //!

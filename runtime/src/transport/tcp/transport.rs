@@ -6,7 +6,7 @@ use super::connection::{Connection, Limits};
 use super::session::TcpSession;
 use crate::error::TransportError;
 use crate::transport::{Session, SlabId, Transport};
-use crate::wire::client::{DEFAULT_IN_FLIGHT, Terms};
+use crate::wire::client::{DEFAULT_IN_FLIGHT, LONGEST_TIMEOUT, Terms};
 use crate::wire::frame::Intent;
 use crate::wire::{ControlDone, ControlVerb};
 use std::net::SocketAddr;
@@ -47,10 +47,12 @@ pub struct TcpTransport {
 
 impl TcpTransport {
     /// Connects as a new borrower.
-    pub fn connect(config: TcpConfig) -> Result<Self, TransportError> {
+    pub fn connect(mut config: TcpConfig) -> Result<Self, TransportError> {
         if config.in_flight == 0 || config.op_timeout.is_zero() || config.connect_timeout.is_zero() {
             return Err(TransportError::System("timeouts and the number in flight must not be 0".into()));
         }
+        config.op_timeout = config.op_timeout.min(LONGEST_TIMEOUT);
+        config.connect_timeout = config.connect_timeout.min(LONGEST_TIMEOUT);
         let addresses = address::resolve(&config.address)?;
         let (control, terms) =
             Connection::open(&addresses, Intent::New, limits(&config, Instant::now() + config.connect_timeout))?;

@@ -1,0 +1,629 @@
+//! The vector.
+
+use super::chunks::{CHUNK_BYTES, Chunks};
+use crate::memory::FarMemory;
+use crate::{Far, Scope};
+use farptr_runtime::Result;
+use std::fmt;
+use std::mem::MaybeUninit;
+use std::ops::{Bound, Range, RangeBounds};
+
+/// A growable array in far memory, as `Vec` is one on the heap.
+///
+/// Elements are swapped in by the chunk. References borrow the vector and a [`Scope`]; slices cover what one chunk holds. Methods that panic on
+/// failure have a `try_` twin.
+///
+/// ```
+/// use farptr::{FarMemory, RemVec};
+///
+/// let mem = FarMemory::builder().local_budget(2 << 20).build()?;
+/// let mut squares = RemVec::new_in(&mem);
+/// for i in 0..1_000_000u64 {
+///     squares.push(i * i); // 8 MB, with 2 MiB local
+/// }
+/// let mut sum = 0u64;
+/// squares.for_each_slice(.., |_, slice| sum += slice.iter().sum::<u64>());
+/// assert_eq!(sum, (0..1_000_000u64).map(|i| i * i).sum());
+/// assert_eq!(*squares.get(999, &farptr::scope()).unwrap(), 998_001);
+/// # Ok::<(), farptr::Error>(())
+/// ```
+pub struct RemVec<T: Far> {
+    pub(super) chunks: Chunks<T>,
+    pub(super) len: usize,
+}
+
+// SAFETY: a `RemVec<T>` owns its elements and hands out references by the rules of borrowing, like a `Vec<T>`; slots, heap and evacuator are
+// made for any thread.
+unsafe impl<T: Far + Send> Send for RemVec<T> {}
+// SAFETY: as above; through `&RemVec<T>` one gets `&T` only.
+unsafe impl<T: Far + Sync> Sync for RemVec<T> {}
+
+impl<T: Far> RemVec<T> {
+    /// An empty vector. Takes no memory yet.
+    pub fn new_in(memory: &FarMemory) -> Self {
+        Self::with_chunk_bytes_in(CHUNK_BYTES, memory)
+    }
+
+    /// An empty vector whose chunks take about `bytes` (rounded down to a power of two of elements; at least one element; at most a
+    /// seventh of a segment of the local heap, which is a 64th of the budget).
+    pub fn with_chunk_bytes_in(bytes: usize, memory: &FarMemory) -> Self {
+        RemVec { chunks: Chunks::new(memory.core().clone(), bytes), len: 0 }
+    }
+
+    /// How many elements.
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there is no element.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Elements it can hold without taking more memory.
+    pub fn capacity(&self) -> usize {
+        self.chunks.capacity()
+    }
+
+    /// Most elements in a chunk: slices are at most this long.
+    pub fn chunk_len(&self) -> usize {
+        self.chunks.per_chunk()
+    }
+
+    /// Makes room for `additional` more elements.
+    ///
+    /// # Errors
+    /// `OutOfLocalMemory`, `ScopeExhausted`, and what write-back can meet.
+    pub fn try_reserve(&mut self, additional: usize) -> Result<()> {
+        let capacity = self.len.checked_add(additional).ok_or(farptr_runtime::Error::CapacityOverflow {
+            what: "a RemVec",
+            asked: u64::MAX,
+            limit: isize::MAX as u64,
+        })?;
+        self.chunks.reserve(capacity)
+    }
+
+    /// Makes room for `additional` more elements.
+    ///
+    /// # Panics
+    /// If there is none: see [`try_reserve`](RemVec::try_reserve).
+    #[track_caller]
+    pub fn reserve(&mut self, additional: usize) {
+        self.try_reserve(additional).unwrap_or_else(|error| panic!("{error}"));
+    }
+
+    /// Appends an element.
+    ///
+    /// # Panics
+    /// If there is no memory: see [`try_push`](RemVec::try_push).
+    #[inline]
+    #[track_caller]
+    pub fn push(&mut self, value: T) {
+        if let Err(error) = self.try_push(value) {
+            crate::failed(&error);
+        }
+    }
+
+    /// Appends an element.
+    ///
+    /// # Errors
+    /// `OutOfLocalMemory`, `ScopeExhausted`, and what a swap-in can meet. The vector is as it was, and `value` has been dropped.
+    #[inline]
+    pub fn try_push(&mut self, value: T) -> Result<()> {
+        if self.len == self.chunks.capacity() {
+            self.chunks.grow(self.len)?;
+        }
+        let (chunk, at) = self.chunks.split(self.len);
+        let chunk = self.chunks.chunk(chunk);
+        let mut value = Some(value);
+        // SAFETY: the vector is borrowed exclusively, and the reference does not leave the closure.
+        unsafe {
+            chunk.with(|scope| {
+                let slice = chunk.get_mut(scope)?;
+                if let Some(value) = value.take() {
+                    slice[at].write(value);
+                }
+                Ok(())
+            })?;
+        }
+        self.len += 1;
+        Ok(())
+    }
+
+    /// Removes the last element.
+    ///
+    /// # Panics
+    /// If it can't be fetched: see [`try_pop`](RemVec::try_pop).
+    #[track_caller]
+    pub fn pop(&mut self) -> Option<T> {
+        self.try_pop().unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// Removes the last element.
+    ///
+    /// # Errors
+    /// What a swap-in can meet. The vector is as it was.
+    pub fn try_pop(&mut self) -> Result<Option<T>> {
+        let Some(last) = self.len.checked_sub(1) else { return Ok(None) };
+        let (chunk, at) = self.chunks.split(last);
+        let chunk = self.chunks.chunk(chunk);
+        // SAFETY: borrowed exclusively; element `last` is initialised, is moved out here and, by the new length, never touched again.
+        let value = unsafe { chunk.with(|scope| Ok(chunk.get(scope)?[at].assume_init_read()))? };
+        self.len = last;
+        // Kept while it is the only one, as `Vec` keeps its capacity; a vector that shrinks for good gives its chunks back.
+        if at == 0 && last > 0 {
+            self.chunks.truncate(last);
+        }
+        Ok(Some(value))
+    }
+
+    /// A reference to element `index`; `None` past the end.
+    ///
+    /// # Panics
+    /// If the element can't be had: see [`try_get`](RemVec::try_get).
+    #[inline]
+    #[track_caller]
+    pub fn get<'a>(&'a self, index: usize, scope: &'a Scope) -> Option<&'a T> {
+        match self.try_get(index, scope) {
+            Ok(element) => element,
+            Err(error) => crate::failed(&error),
+        }
+    }
+
+    /// A reference to element `index`; `None` past the end.
+    ///
+    /// # Errors
+    /// `ScopeExhausted` if the scope's references hold too much of the local budget; `Transport` and `Corrupt` if the chunk can't be
+    /// fetched.
+    #[inline]
+    pub fn try_get<'a>(&'a self, index: usize, scope: &'a Scope) -> Result<Option<&'a T>> {
+        if index >= self.len {
+            return Ok(None);
+        }
+        let (chunk, at) = self.chunks.split(index);
+        // SAFETY: `&self` is borrowed for `'a`; elements below the length are initialised.
+        Ok(Some(unsafe { self.chunks.chunk(chunk).get(scope)?.get_unchecked(at).assume_init_ref() }))
+    }
+
+    /// A reference for writing to element `index`; `None` past the end.
+    ///
+    /// # Panics
+    /// If the element can't be had: see [`try_get_mut`](RemVec::try_get_mut).
+    #[inline]
+    #[track_caller]
+    pub fn get_mut<'a>(&'a mut self, index: usize, scope: &'a Scope) -> Option<&'a mut T> {
+        match self.try_get_mut(index, scope) {
+            Ok(element) => element,
+            Err(error) => crate::failed(&error),
+        }
+    }
+
+    /// A reference for writing to element `index`; `None` past the end.
+    ///
+    /// # Errors
+    /// As [`try_get`](RemVec::try_get).
+    #[inline]
+    pub fn try_get_mut<'a>(&'a mut self, index: usize, scope: &'a Scope) -> Result<Option<&'a mut T>> {
+        if index >= self.len {
+            return Ok(None);
+        }
+        let (chunk, at) = self.chunks.split(index);
+        // SAFETY: `&mut self` is borrowed for `'a`; elements below the length are initialised.
+        Ok(Some(unsafe { self.chunks.chunk(chunk).get_mut(scope)?.get_unchecked_mut(at).assume_init_mut() }))
+    }
+
+    /// Calls `f` with element `index`, in a scope of its own; `None` past the end. Waits for local memory if need be.
+    ///
+    /// # Panics
+    /// If the element can't be had: see [`try_with`](RemVec::try_with).
+    #[track_caller]
+    pub fn with<R>(&self, index: usize, f: impl FnOnce(&T) -> R) -> Option<R> {
+        self.try_with(index, f).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// Calls `f` with element `index`, in a scope of its own; `None` past the end. Waits for local memory if need be.
+    ///
+    /// # Errors
+    /// `OutOfLocalMemory` if none is freed in time; `Transport` and `Corrupt` if the chunk can't be fetched.
+    pub fn try_with<R>(&self, index: usize, f: impl FnOnce(&T) -> R) -> Result<Option<R>> {
+        if index >= self.len {
+            return Ok(None);
+        }
+        let (chunk, at) = self.chunks.split(index);
+        let chunk = self.chunks.chunk(chunk);
+        let mut f = Some(f);
+        // SAFETY: borrowed during the call; elements below the length are initialised.
+        unsafe {
+            chunk.with(|scope| {
+                let element = chunk.get(scope)?.get_unchecked(at).assume_init_ref();
+                Ok(f.take().map(|f| f(element)))
+            })
+        }
+    }
+
+    /// Calls `f` with element `index` for writing, in a scope of its own; `None` past the end.
+    ///
+    /// # Panics
+    /// If the element can't be had: see [`try_with_mut`](RemVec::try_with_mut).
+    #[track_caller]
+    pub fn with_mut<R>(&mut self, index: usize, f: impl FnOnce(&mut T) -> R) -> Option<R> {
+        self.try_with_mut(index, f).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// Calls `f` with element `index` for writing, in a scope of its own; `None` past the end. Waits for local memory if need be.
+    ///
+    /// # Errors
+    /// As [`try_with`](RemVec::try_with).
+    pub fn try_with_mut<R>(&mut self, index: usize, f: impl FnOnce(&mut T) -> R) -> Result<Option<R>> {
+        if index >= self.len {
+            return Ok(None);
+        }
+        let (chunk, at) = self.chunks.split(index);
+        let chunk = self.chunks.chunk(chunk);
+        let mut f = Some(f);
+        // SAFETY: borrowed exclusively during the call; elements below the length are initialised.
+        unsafe {
+            chunk.with(|scope| {
+                let element = chunk.get_mut(scope)?.get_unchecked_mut(at).assume_init_mut();
+                Ok(f.take().map(|f| f(element)))
+            })
+        }
+    }
+
+    /// Calls `f` with element `index` once its chunk is local, without blocking the thread; `None` past the end. Works on any executor.
+    ///
+    /// # Errors
+    /// As [`try_with`](RemVec::try_with).
+    pub async fn with_async<R>(&self, index: usize, f: impl FnOnce(&T) -> R) -> Result<Option<R>> {
+        if index >= self.len {
+            return Ok(None);
+        }
+        let (chunk, at) = self.chunks.split(index);
+        let chunk = self.chunks.chunk(chunk);
+        let mut f = Some(f);
+        // SAFETY: borrowed during the call; elements below the length are initialised.
+        unsafe {
+            chunk
+                .with_async(|scope| {
+                    let element = chunk.get(scope)?.get_unchecked(at).assume_init_ref();
+                    Ok(f.take().map(|f| f(element)))
+                })
+                .await
+        }
+    }
+
+    /// The elements from `index` to the end of its chunk (or of the vector); empty past the end.
+    ///
+    /// # Panics
+    /// If the chunk can't be had: see [`try_slice_at`](RemVec::try_slice_at).
+    #[track_caller]
+    pub fn slice_at<'a>(&'a self, index: usize, scope: &'a Scope) -> &'a [T] {
+        match self.try_slice_at(index, scope) {
+            Ok(slice) => slice,
+            Err(error) => crate::failed(&error),
+        }
+    }
+
+    /// The elements from `index` to the end of its chunk (or of the vector); empty past the end.
+    ///
+    /// # Errors
+    /// As [`try_get`](RemVec::try_get).
+    pub fn try_slice_at<'a>(&'a self, index: usize, scope: &'a Scope) -> Result<&'a [T]> {
+        let (chunk, range) = self.stretch(index, self.len);
+        if range.is_empty() {
+            return Ok(&[]);
+        }
+        // SAFETY: `&self` is borrowed for `'a`; the range lies in the chunk and below the length.
+        Ok(unsafe { init(&self.chunks.chunk(chunk).get(scope)?[range]) })
+    }
+
+    /// As [`slice_at`](RemVec::slice_at), for writing.
+    ///
+    /// # Panics
+    /// If the chunk can't be had: see [`try_slice_at_mut`](RemVec::try_slice_at_mut).
+    #[track_caller]
+    pub fn slice_at_mut<'a>(&'a mut self, index: usize, scope: &'a Scope) -> &'a mut [T] {
+        match self.try_slice_at_mut(index, scope) {
+            Ok(slice) => slice,
+            Err(error) => crate::failed(&error),
+        }
+    }
+
+    /// As [`try_slice_at`](RemVec::try_slice_at), for writing.
+    ///
+    /// # Errors
+    /// As [`try_get`](RemVec::try_get).
+    pub fn try_slice_at_mut<'a>(&'a mut self, index: usize, scope: &'a Scope) -> Result<&'a mut [T]> {
+        let (chunk, range) = self.stretch(index, self.len);
+        if range.is_empty() {
+            return Ok(&mut []);
+        }
+        // SAFETY: `&mut self` is borrowed for `'a`; the range lies in the chunk and below the length.
+        Ok(unsafe { init_mut(&mut self.chunks.chunk(chunk).get_mut(scope)?[range]) })
+    }
+
+    /// The part of `index..end` that lies in one chunk: the chunk, and the range in it.
+    fn stretch(&self, index: usize, end: usize) -> (usize, Range<usize>) {
+        let end = end.min(self.len);
+        if index >= end {
+            return (0, 0..0);
+        }
+        let (chunk, at) = self.chunks.split(index);
+        (chunk, at..(at + (end - index)).min(self.chunks.per_chunk()))
+    }
+
+    /// Calls `f` with the elements of `range`, slice by slice, and the index of each slice's first element: the fastest way through a long
+    /// vector. Each slice has a scope of its own, and is not expected to be used again soon.
+    ///
+    /// # Panics
+    /// If the range is out of bounds, or a chunk can't be had: see [`try_for_each_slice`](RemVec::try_for_each_slice).
+    #[track_caller]
+    pub fn for_each_slice(&self, range: impl RangeBounds<usize>, f: impl FnMut(usize, &[T])) {
+        self.try_for_each_slice(range, f).unwrap_or_else(|error| panic!("{error}"));
+    }
+
+    /// As [`for_each_slice`](RemVec::for_each_slice).
+    ///
+    /// # Errors
+    /// `OutOfLocalMemory`, `Transport`, `Corrupt`; `f` has seen the slices before that.
+    ///
+    /// # Panics
+    /// If the range is out of bounds.
+    pub fn try_for_each_slice(&self, range: impl RangeBounds<usize>, mut f: impl FnMut(usize, &[T])) -> Result<()> {
+        let Range { start, end } = self.bounds(range);
+        let mut index = start;
+        while index < end {
+            let (chunk, range) = self.stretch(index, end);
+            let chunk = self.chunks.chunk(chunk);
+            let count = range.len();
+            let mut seen = false;
+            // SAFETY: borrowed during the call; the range lies in the chunk and below the length.
+            unsafe {
+                chunk.with_non_temporal(|scope| {
+                    let slice = init(&chunk.get(scope)?[range.clone()]);
+                    if !std::mem::replace(&mut seen, true) {
+                        f(index, slice);
+                    }
+                    Ok(())
+                })?;
+            }
+            index += count;
+        }
+        Ok(())
+    }
+
+    /// As [`for_each_slice`](RemVec::for_each_slice), for writing.
+    ///
+    /// # Panics
+    /// If the range is out of bounds, or a chunk can't be had: see [`try_for_each_slice_mut`](RemVec::try_for_each_slice_mut).
+    #[track_caller]
+    pub fn for_each_slice_mut(&mut self, range: impl RangeBounds<usize>, f: impl FnMut(usize, &mut [T])) {
+        self.try_for_each_slice_mut(range, f).unwrap_or_else(|error| panic!("{error}"));
+    }
+
+    /// As [`try_for_each_slice`](RemVec::try_for_each_slice), for writing.
+    ///
+    /// # Errors
+    /// As there.
+    ///
+    /// # Panics
+    /// If the range is out of bounds.
+    pub fn try_for_each_slice_mut(&mut self, range: impl RangeBounds<usize>, mut f: impl FnMut(usize, &mut [T])) -> Result<()> {
+        let Range { start, end } = self.bounds(range);
+        let mut index = start;
+        while index < end {
+            let (chunk, range) = self.stretch(index, end);
+            let chunk = self.chunks.chunk(chunk);
+            let count = range.len();
+            let mut seen = false;
+            // SAFETY: borrowed exclusively during the call; the range lies in the chunk and below the length.
+            unsafe {
+                chunk.with_non_temporal(|scope| {
+                    let slice = init_mut(&mut chunk.get_mut(scope)?[range.clone()]);
+                    if !std::mem::replace(&mut seen, true) {
+                        f(index, slice);
+                    }
+                    Ok(())
+                })?;
+            }
+            index += count;
+        }
+        Ok(())
+    }
+
+    #[track_caller]
+    fn bounds(&self, range: impl RangeBounds<usize>) -> Range<usize> {
+        let start = match range.start_bound() {
+            Bound::Included(start) => *start,
+            Bound::Excluded(before) => before + 1,
+            Bound::Unbounded => 0,
+        };
+        let end = match range.end_bound() {
+            Bound::Included(last) => last + 1,
+            Bound::Excluded(end) => *end,
+            Bound::Unbounded => self.len,
+        };
+        assert!(start <= end && end <= self.len, "range {start}..{end} is out of bounds of a RemVec of length {}", self.len);
+        start..end
+    }
+
+    /// Shortens the vector to `len` elements and drops the others. Nothing if it is not longer.
+    ///
+    /// Elements that need a drop and can't be fetched are leaked and counted in `Stats::lost_drops`.
+    pub fn truncate(&mut self, len: usize) {
+        if len >= self.len {
+            return;
+        }
+        if !std::mem::needs_drop::<T>() {
+            self.len = len;
+            self.chunks.truncate(len);
+            return;
+        }
+        while self.len > len {
+            let (chunk, at) = self.chunks.split(self.len - 1);
+            let first = at.saturating_sub(self.len - 1 - len);
+            let chunk = self.chunks.chunk(chunk);
+            let elements = first..at + 1;
+            // The elements count as gone before any is dropped: a panic in a `Drop` leaks the rest of the chunk.
+            self.len -= elements.len();
+            // SAFETY: borrowed exclusively; the elements are initialised and, by the new length, never touched again.
+            match unsafe { chunk.pin_mut() } {
+                Ok(mut slice) => {
+                    struct Unpin<T: Far>(super::chunks::Chunk<T>);
+                    impl<T: Far> Drop for Unpin<T> {
+                        fn drop(&mut self) {
+                            self.0.unpin();
+                        }
+                    }
+                    let _unpin = Unpin(chunk);
+                    // SAFETY: pinned for writing until the guard is dropped; see above.
+                    unsafe { std::ptr::drop_in_place(init_mut(&mut slice.as_mut()[elements])) };
+                }
+                Err(error) => {
+                    tracing::error!(%error, "elements of a RemVec can't be fetched, so what they own is leaked");
+                    self.chunks.memory().count_lost_drop();
+                }
+            }
+        }
+        self.chunks.truncate(self.len);
+    }
+
+    /// Drops all elements.
+    pub fn clear(&mut self) {
+        self.truncate(0);
+    }
+
+    /// Removes element `index` by putting the last one in its place.
+    ///
+    /// # Errors
+    /// What a swap-in can meet. The vector is as it was.
+    ///
+    /// # Panics
+    /// If `index` is out of bounds.
+    pub fn try_swap_remove(&mut self, index: usize) -> Result<T> {
+        assert!(index < self.len, "swap_remove index {index} is out of bounds of a RemVec of length {}", self.len);
+        if index == self.len - 1 {
+            return self.try_pop().map(|last| last.expect("the vector is not empty"));
+        }
+        // Made writable first, so that nothing can fail once the last element has been taken out.
+        let (chunk, at) = self.chunks.split(index);
+        let chunk = self.chunks.chunk(chunk);
+        // SAFETY: borrowed exclusively; the pin is given back below.
+        let mut pinned = unsafe { chunk.pin_mut()? };
+        let last = self.try_pop();
+        let removed = last.map(|last| {
+            let last = last.expect("the vector is not empty");
+            // SAFETY: pinned for writing; element `index` is still below the length, so initialised.
+            std::mem::replace(unsafe { pinned.as_mut()[at].assume_init_mut() }, last)
+        });
+        chunk.unpin();
+        removed
+    }
+
+    /// Removes element `index` by putting the last one in its place.
+    ///
+    /// # Panics
+    /// If `index` is out of bounds, or a chunk can't be had.
+    #[track_caller]
+    pub fn swap_remove(&mut self, index: usize) -> T {
+        self.try_swap_remove(index).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// Appends the elements of an iterator.
+    ///
+    /// # Errors
+    /// As [`try_push`](RemVec::try_push); the elements before that one have been appended.
+    pub fn try_extend(&mut self, elements: impl IntoIterator<Item = T>) -> Result<()> {
+        elements.into_iter().try_for_each(|element| self.try_push(element))
+    }
+}
+
+impl<T: Far + Copy> RemVec<T> {
+    /// Appends copies of the elements of a slice, a chunk at a time.
+    ///
+    /// # Panics
+    /// If there is no memory: see [`try_extend_from_slice`](RemVec::try_extend_from_slice).
+    #[track_caller]
+    pub fn extend_from_slice(&mut self, slice: &[T]) {
+        self.try_extend_from_slice(slice).unwrap_or_else(|error| panic!("{error}"));
+    }
+
+    /// Appends copies of the elements of a slice, a chunk at a time.
+    ///
+    /// # Errors
+    /// As [`try_push`](RemVec::try_push); some of the elements may have been appended, in order.
+    pub fn try_extend_from_slice(&mut self, mut slice: &[T]) -> Result<()> {
+        while !slice.is_empty() {
+            if self.len == self.chunks.capacity() {
+                if self.len < self.chunk_len() {
+                    // The first chunk: as much as is needed in one step, but not less than doubling.
+                    let wanted = (self.len + slice.len()).max(self.len * 2);
+                    self.chunks.reserve(wanted.min(self.chunk_len()))?;
+                } else {
+                    self.chunks.grow(self.len)?;
+                }
+            }
+            let (chunk, at) = self.chunks.split(self.len);
+            let chunk = self.chunks.chunk(chunk);
+            let count = slice.len().min(chunk.meta - at);
+            // SAFETY: borrowed exclusively during the call.
+            unsafe {
+                chunk.with(|scope| {
+                    for (to, from) in chunk.get_mut(scope)?[at..at + count].iter_mut().zip(slice) {
+                        to.write(*from);
+                    }
+                    Ok(())
+                })?;
+            }
+            self.len += count;
+            slice = &slice[count..];
+        }
+        Ok(())
+    }
+
+    /// A copy of element `index`; `None` past the end.
+    ///
+    /// # Panics
+    /// If the element can't be had.
+    #[track_caller]
+    pub fn get_copied(&self, index: usize) -> Option<T> {
+        self.with(index, |element| *element)
+    }
+}
+
+/// # Safety
+/// All elements are initialised.
+unsafe fn init<T>(slice: &[MaybeUninit<T>]) -> &[T] {
+    // SAFETY: by contract; `MaybeUninit<T>` has the layout of `T`.
+    unsafe { &*(std::ptr::from_ref(slice) as *const [T]) }
+}
+
+/// # Safety
+/// All elements are initialised.
+unsafe fn init_mut<T>(slice: &mut [MaybeUninit<T>]) -> &mut [T] {
+    // SAFETY: by contract; `MaybeUninit<T>` has the layout of `T`.
+    unsafe { &mut *(std::ptr::from_mut(slice) as *mut [T]) }
+}
+
+impl<T: Far> Extend<T> for RemVec<T> {
+    /// # Panics
+    /// If there is no memory: see [`RemVec::try_extend`].
+    fn extend<I: IntoIterator<Item = T>>(&mut self, elements: I) {
+        self.try_extend(elements).unwrap_or_else(|error| panic!("{error}"));
+    }
+}
+
+impl<T: Far> Drop for RemVec<T> {
+    fn drop(&mut self) {
+        self.truncate(0);
+    }
+}
+
+impl<T: Far> fmt::Debug for RemVec<T> {
+    /// Does not fetch the elements.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RemVec").field("len", &self.len).field("chunks", &self.chunks.len()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,152 @@
+//! Relocation of hot objects, against readers, who go on reading the old place, and writers, who move the object themselves.
+#![forbid(unsafe_code)]
+
+use super::check;
+use super::world::{Evacuator, FIRST, Mutator, World, addr_of};
+use crate::word::{Freshness, Warmth};
+use loom::thread;
+
+#[test]
+fn readers_keep_the_old_place_until_the_next_grace_period() {
+    check(3, &["relocated", "freed from limbo"], || {
+        let world = World::with_present(Freshness::Clean, Warmth::Hot);
+        let mutator = Mutator::new(&world, 1);
+        let reader = thread::spawn(move || {
+            for _ in 0..2 {
+                mutator.scope(|| assert_eq!((mutator.read(), mutator.read()), (FIRST, FIRST)));
+            }
+        });
+        let mut evacuator = Evacuator::new(&world, true, &[2], &[]);
+        evacuator.round(0);
+        evacuator.free_limbo();
+        reader.join().unwrap();
+        world.check_end(Some(FIRST));
+    });
+}
+
+/// The limbo of one round is freed by the next, which relocates the object once more.
+#[test]
+fn object_is_relocated_twice_under_two_readers() {
+    check(2, &["relocated", "freed from limbo", "let go"], || {
+        let world = World::with_present(Freshness::Clean, Warmth::Hot);
+        let readers = [1].map(|spare| {
+            let mutator = Mutator::new(&world, spare);
+            thread::spawn(move || mutator.scope(|| assert_eq!((mutator.read(), mutator.read()), (FIRST, FIRST))))
+        });
+        let mut evacuator = Evacuator::new(&world, true, &[3, 2], &[]);
+        evacuator.round(0);
+        evacuator.round(2);
+        evacuator.free_limbo();
+        readers.into_iter().for_each(|reader| reader.join().unwrap());
+        world.check_end(Some(FIRST));
+    });
+}
+
+/// The object's segment still holds something else after the round that relocates it. When that has gone, too, the segment is found empty in a
+/// round whose grace period is given up, because of the very scope that has a reference into it.
+#[test]
+fn segment_put_back_after_a_relocation_is_not_freed_without_grace() {
+    check(3, &["relocated", "put back"], || {
+        let world = World::with_present(Freshness::Clean, Warmth::Hot);
+        let mutator = Mutator::new(&world, 1);
+        let reader = thread::spawn(move || {
+            mutator.scope(|| assert_eq!(mutator.read(), FIRST));
+        });
+        let mut evacuator = Evacuator::new(&world, true, &[2], &[]);
+        evacuator.others = 1;
+        evacuator.round(0);
+        evacuator.others = 0;
+        evacuator.round_without_grace(0);
+        reader.join().unwrap();
+        world.check_end(Some(FIRST));
+    });
+}
+
+/// As above for `round::sweep`, which has no grace period of its own before it looks.
+#[test]
+fn segment_put_back_after_a_relocation_is_not_swept_without_grace() {
+    check(3, &["relocated", "put back", "freed from limbo"], || {
+        let world = World::with_present(Freshness::Clean, Warmth::Hot);
+        let mutator = Mutator::new(&world, 1);
+        let reader = thread::spawn(move || {
+            mutator.scope(|| assert_eq!(mutator.read(), FIRST));
+        });
+        let mut evacuator = Evacuator::new(&world, true, &[2], &[]);
+        evacuator.others = 1;
+        evacuator.round(0);
+        evacuator.sweep(0);
+        reader.join().unwrap();
+        world.check_end(Some(FIRST));
+    });
+}
+
+/// The round is given up before anything is moved: marks come off, whatever a mutator did meanwhile.
+#[test]
+fn round_without_grace_leaves_no_mark() {
+    check(3, &["moved by its writer", "put back", "freed at once"], || {
+        let world = World::with_present(Freshness::Dirty, Warmth::Hot);
+        let mutator = Mutator::new(&world, 1);
+        let writer = thread::spawn(move || {
+            mutator.scope(|| mutator.write(2));
+        });
+        let mut evacuator = Evacuator::new(&world, false, &[], &[]);
+        evacuator.round_without_grace(0);
+        writer.join().unwrap();
+        world.check_end(Some(2));
+    });
+}
+
+#[test]
+fn writer_moves_a_marked_object_itself() {
+    check(3, &["relocated", "lost", "moved by its writer", "freed at once", "freed from limbo"], || {
+        let world = World::with_present(Freshness::Dirty, Warmth::Hot);
+        let mutator = Mutator::new(&world, 1);
+        let writer = thread::spawn(move || {
+            mutator.scope(|| mutator.write(2));
+            mutator.scope(|| mutator.write(3));
+        });
+        let mut evacuator = Evacuator::new(&world, true, &[2], &[]);
+        evacuator.round(0);
+        evacuator.free_limbo();
+        writer.join().unwrap();
+        world.check_end(Some(3));
+    });
+}
+
+/// The far copy that the old header names is buried once and rightly, though the old segment is freed at once when the writer has left it.
+#[test]
+fn writer_buries_the_far_copy_of_the_place_it_leaves() {
+    check(3, &["relocated", "lost", "moved by its writer", "freed at once"], || {
+        let world = World::with_present(Freshness::Clean, Warmth::Hot);
+        let mutator = Mutator::new(&world, 1);
+        let writer = thread::spawn(move || mutator.scope(|| mutator.write(2)));
+        let mut evacuator = Evacuator::new(&world, true, &[2], &[]);
+        evacuator.round(0);
+        evacuator.free_limbo();
+        writer.join().unwrap();
+        world.check_end(Some(2));
+    });
+}
+
+/// A reader in one thread and, ordered after it by the program, a writer in another; the reader's scope goes on.
+#[test]
+fn writer_after_a_reader_whose_scope_is_still_open() {
+    check(2, &["relocated", "moved by its writer"], || {
+        let world = World::with_present(Freshness::Dirty, Warmth::Hot);
+        let (reader, writer) = (Mutator::new(&world, 3), Mutator::new(&world, 1));
+        let borrower = thread::spawn(move || {
+            reader.scope(|| {
+                assert_eq!(reader.read(), FIRST);
+                let exclusive = thread::spawn(move || writer.scope(|| writer.write(2)));
+                exclusive.join().unwrap();
+                assert_eq!(reader.read(), 2);
+            });
+        });
+        let mut evacuator = Evacuator::new(&world, true, &[2], &[]);
+        evacuator.round(0);
+        borrower.join().unwrap();
+        evacuator.free_limbo();
+        assert!(!world.slot.load().is_present_at(addr_of(3)));
+        world.check_end(Some(2));
+    });
+}

@@ -1,0 +1,184 @@
+//! The async side of a miss: futures that bring objects in.
+#![forbid(unsafe_code)]
+
+use super::Memory;
+use super::lane::{Advice, Ending, Lane};
+use crate::budget::Party;
+use crate::error::{Error, Result};
+use crate::heap::LargeObject;
+use crate::scope::AccessHint;
+use crate::word::{FarPlace, Slot, State};
+use std::alloc::Layout;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+/// Polls in which a future that waits for another thread's fetch, or for memory, asks to be polled again at once. Later it waits for ticks.
+const EAGER_POLLS: u32 = 200;
+
+/// Numbers for futures, so that a lane knows its driver.
+static FUTURES: AtomicU64 = AtomicU64::new(1);
+
+/// Brings an object in. Resolves when the object was present, which it may no longer be when the caller looks.
+#[derive(Debug)]
+#[must_use = "futures do nothing unless awaited"]
+pub struct BringIn<'a> {
+    memory: &'a Memory,
+    slot: &'a Slot,
+    layout: Layout,
+    hint: AccessHint,
+    who: u64,
+    flight: Option<(Arc<Lane>, Arc<Ending>)>,
+    polls: u32,
+    started: Option<Instant>,
+}
+
+impl Memory {
+    /// Brings an object in, without blocking the thread. The claim and the bytes on their way survive the future.
+    pub fn bring_in_async<'a>(&'a self, slot: &'a Slot, layout: Layout, hint: AccessHint) -> BringIn<'a> {
+        let who = FUTURES.fetch_add(1, Ordering::Relaxed);
+        BringIn { memory: self, slot, layout, hint, who, flight: None, polls: 0, started: None }
+    }
+
+    /// Waits until `ready` says yes, at most for the memory's timeout.
+    ///
+    /// # Errors
+    /// `OutOfLocalMemory` after that time.
+    pub async fn room_async(&self) -> Result<()> {
+        let started = Instant::now();
+        std::future::poll_fn(|context| {
+            if self.heap.has_room_for(Party::Mutator, &self.budget) {
+                return Poll::Ready(Ok(()));
+            }
+            if self.assist() {
+                context.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            self.want(self.heap.segment_bytes());
+            if started.elapsed() > self.timeout {
+                return Poll::Ready(Err(self.out_of_local(self.heap.segment_bytes(), "nothing could be evacuated in time")));
+            }
+            self.tick(Some(context.waker()));
+            Poll::Pending
+        })
+        .await
+    }
+}
+
+impl BringIn<'_> {
+    /// A look at the word; `None` if it must be looked at again.
+    fn step(&mut self, context: &mut Context<'_>) -> Option<Poll<Result<()>>> {
+        if let Some((lane, ending)) = &self.flight {
+            let lane = Arc::clone(lane);
+            if let Some(result) = ending.poll(context.waker()) {
+                return Some(self.land(&lane, result));
+            }
+            let advice = lane.drive_as(self.memory, self.who, Instant::now());
+            if let Some(result) = self.flight.as_ref().and_then(|(_, ending)| ending.poll(context.waker())) {
+                return Some(self.land(&lane, result));
+            }
+            match advice {
+                Advice::Again => context.waker().wake_by_ref(),
+                Advice::Wait => {}
+                Advice::Slow => self.memory.tick(Some(context.waker())),
+            }
+            return Some(Poll::Pending);
+        }
+        let word = self.slot.load();
+        match word.state() {
+            State::Present(_) => Some(Poll::Ready(Ok(()))),
+            State::Absent(place) => self.begin(place, word, context),
+            State::Fetching(_) => {
+                let lane = self.memory.lane();
+                match lane.find(self.memory.slots.id_of(self.slot)) {
+                    Some(ending) => {
+                        self.flight = Some((lane, ending));
+                        None
+                    }
+                    None => Some(self.wait(context, None)),
+                }
+            }
+            State::Vacant => unreachable!("a pointer's slot is in use as long as the pointer lives"),
+        }
+    }
+
+    fn land(&mut self, lane: &Lane, result: Result<()>) -> Poll<Result<()>> {
+        self.flight = None;
+        lane.leave(self.who);
+        Poll::Ready(result)
+    }
+
+    fn begin(&mut self, place: FarPlace, word: crate::word::Word, context: &mut Context<'_>) -> Option<Poll<Result<()>>> {
+        let claimed = self.slot.claim_fetch(word).ok()?;
+        let memory = self.memory;
+        match memory.try_fetch_room(self.slot, claimed, place, self.layout, self.hint) {
+            Ok(Some(object)) if memory.is_immediate(place) => {
+                Some(Poll::Ready(memory.fetch_into(self.slot, claimed, place, object, self.layout)))
+            }
+            Ok(Some(object)) => {
+                let lane = memory.lane();
+                let ending = lane.begin(memory, self.slot, claimed, object, self.layout);
+                self.flight = Some((lane, ending));
+                None
+            }
+            Ok(None) => {
+                let given_back = self.slot.abandon_fetch(claimed);
+                debug_assert!(given_back.is_ok(), "a claimed word is changed by its claimer only");
+                // A round of one's own is over before the evacuator's thread would have been given a processor.
+                if memory.assist() {
+                    return None;
+                }
+                memory.want(LargeObject::footprint(self.layout));
+                let error = memory.out_of_local(self.layout.size(), "nothing could be evacuated in time");
+                Some(self.wait(context, Some(error)))
+            }
+            Err(error) => {
+                let given_back = self.slot.abandon_fetch(claimed);
+                debug_assert!(given_back.is_ok(), "a claimed word is changed by its claimer only");
+                Some(Poll::Ready(Err(error)))
+            }
+        }
+    }
+
+    /// Waits for something that others do, at most twice the timeout; then fails with `error`, or for lack of an end of another's fetch.
+    fn wait(&mut self, context: &mut Context<'_>, error: Option<Error>) -> Poll<Result<()>> {
+        let started = *self.started.get_or_insert_with(Instant::now);
+        self.polls = self.polls.saturating_add(1);
+        if started.elapsed() > self.memory.timeout * 2 {
+            return Poll::Ready(Err(error.unwrap_or_else(|| self.memory.fetch_timeout(started.elapsed()))));
+        }
+        if self.polls < EAGER_POLLS {
+            self.memory.help_fetches();
+            context.waker().wake_by_ref();
+        } else {
+            self.memory.tick(Some(context.waker()));
+        }
+        Poll::Pending
+    }
+}
+
+impl Future for BringIn<'_> {
+    type Output = Result<()>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.get_mut();
+        loop {
+            if let Some(poll) = this.step(context) {
+                return poll;
+            }
+        }
+    }
+}
+
+impl Drop for BringIn<'_> {
+    /// The fetch goes on without the future: somebody must look after it.
+    fn drop(&mut self) {
+        if let Some((lane, _)) = self.flight.take() {
+            lane.leave(self.who);
+            self.memory.tick(None);
+        }
+    }
+}

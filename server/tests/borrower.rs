@@ -1,0 +1,286 @@
+//! A program that uses `farptr` over a real `farmemd`: data, budgets, and what happens when the server dies.
+
+use farptr::{Error, FarMemory, RemBox, RemVec};
+use std::future::Future;
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+/// A running `farmemd`, killed (SIGKILL) when dropped.
+struct Farmemd {
+    child: Child,
+    address: String,
+}
+
+impl Farmemd {
+    fn start(capacity: &str) -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_farmemd"))
+            .args(["--listen", "127.0.0.1:0", "--capacity", capacity, "--slab-size", "1MiB"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("farmemd starts");
+        let mut ready = String::new();
+        BufReader::new(child.stdout.take().expect("stdout")).read_line(&mut ready).expect("a ready line");
+        let address = ready.strip_prefix("farmemd ready: ").and_then(|rest| rest.split_whitespace().next());
+        let address = address.unwrap_or_else(|| panic!("not a ready line: {ready:?}")).to_string();
+        Self { child, address }
+    }
+
+    fn memory(&self, budget: usize) -> FarMemory {
+        let timeout = Duration::from_secs(2);
+        FarMemory::builder().local_budget(budget).server(&self.address).timeout(timeout).build().expect("a far memory")
+    }
+
+    fn kill(&mut self) {
+        self.child.kill().expect("kill");
+        self.child.wait().expect("wait");
+    }
+}
+
+impl Drop for Farmemd {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn numbers(seed: u64) -> impl FnMut() -> u64 {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    move || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state
+    }
+}
+
+/// Reads and writes at random against a model, from several threads.
+fn exercise(mem: &FarMemory, threads: u64, objects: u64, steps: u64) {
+    std::thread::scope(|scope| {
+        for thread in 0..threads {
+            scope.spawn(move || {
+                let mut next = numbers(thread + 1);
+                let mut model: Vec<u64> = (0..objects).collect();
+                let mut boxes: Vec<_> = model.iter().map(|n| RemBox::new_in([*n; 64], mem)).collect();
+                for _ in 0..steps {
+                    let i = next() as usize % boxes.len();
+                    if next() % 4 == 0 {
+                        model[i] = next();
+                        boxes[i].with_mut(|v| *v = [model[i]; 64]);
+                    } else {
+                        boxes[i].with(|v| assert_eq!(*v, [model[i]; 64]));
+                    }
+                }
+            });
+        }
+    });
+}
+
+fn assert_empty(mem: &FarMemory) {
+    mem.trim().expect("trim");
+    let stats = mem.stats();
+    assert_eq!((stats.local_used_bytes, stats.far_live_bytes, stats.far_borrowed_bytes), (0, 0, 0), "{stats:?}");
+}
+
+#[test]
+fn data_survives_the_way_over_tcp_from_several_threads() {
+    let server = Farmemd::start("128MiB");
+    let mem = server.memory(2 << 20);
+    exercise(&mem, 3, 10_000, 20_000);
+    assert!(mem.stats().misses > 10_000, "{:?}", mem.stats());
+    assert_empty(&mem);
+}
+
+#[test]
+fn large_objects_and_scans_over_tcp() {
+    let server = Farmemd::start("128MiB");
+    let mem = server.memory(4 << 20);
+    let mut next = numbers(5);
+    let bytes: Vec<Vec<u8>> = (0..12).map(|_| (0..1_200_000).map(|_| next() as u8).collect()).collect();
+    let large: Vec<RemBox<[u8]>> = bytes.iter().map(|bytes| RemBox::from_slice_in(bytes, &mem)).collect();
+    let mut vec = RemVec::new_in(&mem);
+    vec.extend(0..2_000_000u64);
+    for (large, bytes) in large.iter().zip(&bytes) {
+        large.with(|far| assert!(far == bytes));
+    }
+    let mut sum = 0;
+    vec.for_each_slice(.., |_, slice| sum += slice.iter().sum::<u64>());
+    assert_eq!(sum, (0..2_000_000).sum());
+    drop((large, vec));
+    assert_empty(&mem);
+}
+
+/// Runs a future to its end on this thread, without any executor: polls when woken, and at least every millisecond.
+fn block_on<F: Future>(future: F) -> F::Output {
+    struct Unpark(std::thread::Thread);
+    impl std::task::Wake for Unpark {
+        fn wake(self: std::sync::Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+    let waker = std::task::Waker::from(std::sync::Arc::new(Unpark(std::thread::current())));
+    let mut context = std::task::Context::from_waker(&waker);
+    let mut future = std::pin::pin!(future);
+    loop {
+        if let std::task::Poll::Ready(value) = future.as_mut().poll(&mut context) {
+            return value;
+        }
+        std::thread::park();
+    }
+}
+
+#[test]
+fn async_forms_work_on_any_executor() {
+    let server = Farmemd::start("64MiB");
+    let mem = server.memory(1 << 20);
+    let mut boxes: Vec<_> = (0..4000u64).map(|n| RemBox::new_in([n; 128], &mem)).collect();
+    let large = RemBox::from_slice_in(&[9u8; 300_000], &mem);
+    mem.evacuate_all().unwrap();
+    block_on(async {
+        for (n, value) in boxes.iter_mut().enumerate() {
+            assert_eq!(*value.pin_async().await.unwrap(), [n as u64; 128]);
+            value.with_mut_async(|v| v[0] += 1).await.unwrap();
+        }
+        large.with_async(|bytes| assert!(bytes.iter().all(|b| *b == 9) && bytes.len() == 300_000)).await.unwrap();
+    });
+    mem.evacuate_all().unwrap();
+    for (n, value) in boxes.iter().enumerate() {
+        value.with(|v| assert_eq!((v[0], v[127]), (n as u64 + 1, n as u64)));
+    }
+}
+
+#[test]
+fn a_dropped_future_leaves_its_fetch_to_others() {
+    let server = Farmemd::start("64MiB");
+    let mem = server.memory(1 << 20);
+    let boxes: Vec<_> = (0..100u64).map(|n| RemBox::new_in([n; 128], &mem)).collect();
+    mem.evacuate_all().unwrap();
+    let waker = std::task::Waker::noop();
+    for value in &boxes {
+        let mut future = Box::pin(value.pin_async());
+        let _ = future.as_mut().poll(&mut std::task::Context::from_waker(waker));
+    }
+    // Read by blocking, read by awaiting, or dropped while the fetch is under way.
+    for (n, value) in boxes.into_iter().enumerate() {
+        match n % 3 {
+            0 => value.with(|v| assert_eq!(*v, [n as u64; 128])),
+            1 => assert_eq!(*block_on(value.pin_async()).unwrap(), [n as u64; 128]),
+            _ => drop(value),
+        }
+    }
+    assert_empty(&mem);
+}
+
+#[test]
+fn many_tasks_of_a_shard_miss_at_the_same_time() {
+    if let Err(missing) = farptr_runtime::sys::probe_io_uring() {
+        eprintln!("SKIPPED: many_tasks_of_a_shard_miss_at_the_same_time: {missing}");
+        return;
+    }
+    let server = Farmemd::start("128MiB");
+    let mem = FarMemory::builder().local_budget(4 << 20).server(&server.address).shards(1).build().unwrap();
+    let inner = mem.clone();
+    let task = mem.spawn(0, move || async move {
+        let boxes: Rc<Vec<_>> = Rc::new((0..8000u64).map(|n| RemBox::new_in([n; 512], &inner)).collect());
+        let tasks: Vec<_> = (0..64)
+            .map(|seed| {
+                let boxes = Rc::clone(&boxes);
+                glommio::spawn_local(async move {
+                    let mut next = numbers(seed + 1);
+                    for _ in 0..500 {
+                        let n = next() % 8000;
+                        boxes[n as usize].with_async(|v| assert_eq!(*v, [n; 512])).await.unwrap();
+                    }
+                })
+            })
+            .collect();
+        for task in tasks {
+            task.await;
+        }
+        boxes.len()
+    });
+    assert_eq!(task.unwrap().join().unwrap(), 8000);
+    assert_empty(&mem);
+}
+
+#[test]
+fn killed_server_is_an_error_and_what_is_local_stays_readable() {
+    let mut server = Farmemd::start("128MiB");
+    let mem = server.memory(2 << 20);
+    let boxes: Vec<_> = (0..20_000u64).map(|n| RemBox::new_in([n; 64], &mem)).collect();
+    // In the middle of reads from two threads.
+    std::thread::scope(|scope| {
+        for seed in 1..3 {
+            let boxes = &boxes;
+            scope.spawn(move || {
+                let mut next = numbers(seed);
+                let started = Instant::now();
+                loop {
+                    let n = next() % boxes.len() as u64;
+                    let before = Instant::now();
+                    match boxes[n as usize].try_with(|v| assert_eq!(*v, [n; 64])) {
+                        Ok(()) => assert!(started.elapsed() < Duration::from_secs(30), "the server was killed long ago"),
+                        Err(error) => {
+                            assert!(matches!(error, Error::Transport { .. }), "{error}");
+                            assert!(before.elapsed() < Duration::from_secs(7), "an error within its timeout");
+                            break;
+                        }
+                    }
+                }
+            });
+        }
+        std::thread::sleep(Duration::from_millis(200));
+        server.kill();
+    });
+    let local: Vec<_> = (0..boxes.len()).filter(|n| boxes[*n].is_local()).collect();
+    assert!(!local.is_empty());
+    for n in local {
+        boxes[n].try_with(|v| assert_eq!(*v, [n as u64; 64])).unwrap();
+    }
+    // New objects fit until local memory is full; then the reason is named. Nothing hangs.
+    let started = Instant::now();
+    let mut more = Vec::new();
+    let error = loop {
+        match RemBox::try_new_in([1u64; 64], &mem) {
+            Ok(value) => more.push(value),
+            Err(error) => break error,
+        }
+        assert!(started.elapsed() < Duration::from_secs(30));
+    };
+    assert!(matches!(error, Error::Transport { .. }), "{error}");
+    assert!(more.iter().all(|value| value.try_with(|v| v[0] == 1).unwrap()));
+    let started = Instant::now();
+    drop((boxes, more));
+    assert!(started.elapsed() < Duration::from_secs(10));
+}
+
+#[test]
+fn full_server_is_an_error_that_names_it() {
+    let server = Farmemd::start("2MiB");
+    let mem = server.memory(1 << 20);
+    let mut boxes = Vec::new();
+    let error = loop {
+        match RemBox::try_new_in([boxes.len() as u64; 64], &mem) {
+            Ok(value) => boxes.push(value),
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(error, Error::FarMemoryFull { .. }), "{error}");
+    assert!(error.to_string().contains(&server.address), "{error}");
+    assert!(boxes.len() > 3000);
+    for (n, value) in boxes.iter().enumerate() {
+        value.with(|v| assert_eq!(*v, [n as u64; 64]));
+    }
+    // Room again as soon as something is dropped.
+    boxes.truncate(2000);
+    boxes.push(RemBox::new_in([7; 64], &mem));
+}
+
+#[test]
+fn absent_server_is_an_error_that_says_what_to_do() {
+    let error = FarMemory::builder().local_budget(1 << 20).server("tcp:127.0.0.1:1").build().unwrap_err();
+    assert!(error.to_string().contains("127.0.0.1:1") && error.to_string().contains("farmemd"), "{error}");
+}
