@@ -4,12 +4,12 @@
 use farptr::FarMemory;
 
 /// A far memory with an embedded server.
-pub fn memory(budget: usize) -> FarMemory {
+pub(crate) fn memory(budget: usize) -> FarMemory {
     FarMemory::builder().local_budget(budget).build().unwrap()
 }
 
 /// A small generator of numbers (xorshift64): the tests must not depend on a seed from elsewhere.
-pub fn numbers(seed: u64) -> impl FnMut() -> u64 {
+pub(crate) fn numbers(seed: u64) -> impl FnMut() -> u64 {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     move || {
         state ^= state << 13;
@@ -20,7 +20,7 @@ pub fn numbers(seed: u64) -> impl FnMut() -> u64 {
 }
 
 /// Nothing is left of what was in the memory: local bytes, far bytes, slabs.
-pub fn assert_empty(memory: &FarMemory) {
+pub(crate) fn assert_empty(memory: &FarMemory) {
     memory.trim().unwrap();
     let stats = memory.stats();
     assert_eq!((stats.local_used_bytes, stats.far_live_bytes, stats.far_borrowed_bytes), (0, 0, 0), "{stats:?}");
