@@ -257,7 +257,7 @@ fn threads_share_a_map_under_constant_evacuation() {
                     let key = next() % 10_500;
                     assert_eq!(map.with(&key, |v| *v), (key < 10_000).then_some([key; 32]));
                     let key = key % 1000;
-                    if next() % 3 == 0 {
+                    if next().is_multiple_of(3) {
                         assert_eq!(own.remove(&key).map(|v| v[15]), model.remove(&key));
                     } else {
                         assert_eq!(own.insert(key, [key + thread; 16]).map(|v| v[0]), model.insert(key, key + thread));

@@ -123,7 +123,9 @@ fn assert_valid(map: &Map) {
     assert_eq!(ids.len(), map.len(), "a key is there twice");
 }
 
-fn operations() -> Vec<(&'static str, fn(&mut Map))> {
+type Operation = (&'static str, fn(&mut Map));
+
+fn operations() -> Vec<Operation> {
     vec![
         ("insert", |map| drop(map.insert(key(1000), Once::new()))),
         ("insert over", |map| drop(map.insert(key(3), Once::new()))),
@@ -293,7 +295,7 @@ fn inconsistent_hash_and_eq_lose_keys_and_nothing_else() {
             5 => assert!(map.with(&moody, |once| once.ballast == [once.serial; 20]).unwrap_or(true)),
             6 => {
                 let before = map.len();
-                map.retain(|_, _| whim() % 20 != 0);
+                map.retain(|_, _| !whim().is_multiple_of(20));
                 inserted -= before - map.len();
             }
             _ => map.shrink_to_fit(),
