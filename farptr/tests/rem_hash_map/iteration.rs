@@ -1,7 +1,7 @@
 //! Going through all entries.
 
 use crate::{assert_empty, filled, memory};
-use farptr::{Error, RemHashMap};
+use farptr::{Error, Far, RemHashMap};
 
 #[test]
 fn for_each_goes_through_ten_times_the_budget() {
@@ -63,6 +63,44 @@ fn scan_does_not_make_way_through_the_hot_set() {
     touch();
     let misses = mem.stats().misses - before;
     assert!(misses < 200, "{misses} of 2000 hot entries had left after a scan of five times the budget");
+}
+
+/// Something to drop, so that entries are pinned while they are looked at.
+#[derive(Far)]
+struct Dropped([u64; 128]);
+
+impl Drop for Dropped {
+    fn drop(&mut self) {
+        assert_eq!(self.0[127], 1);
+    }
+}
+
+/// How many of 400 entries, new and not used again, have left after `scan` of five times the budget.
+fn new_entries_that_leave<V: Far>(value: fn() -> V, scan: impl Fn(&mut RemHashMap<u32, V>)) -> u64 {
+    let mem = memory(4 << 20);
+    let mut cold = RemHashMap::new_in(&mem);
+    cold.extend((0..20_000).map(|key| (key, value())));
+    mem.evacuate_all().unwrap();
+    let mut new: RemHashMap<u32, [u64; 128]> = RemHashMap::new_in(&mem);
+    new.extend((0..400).map(|key| (key, [2; 128])));
+    (0..2).for_each(|_| scan(&mut cold));
+    let before = mem.stats().misses;
+    assert!((0..400).all(|key| new.contains_key(&key)));
+    mem.stats().misses - before
+}
+
+#[test]
+fn what_a_scan_fetches_leaves_before_what_is_new() {
+    let plain = || [1u64; 128];
+    let dropped = || Dropped([1; 128]);
+    let counts = [
+        new_entries_that_leave(plain, |map| map.for_each(|_, value| assert_eq!(value[0], 1))),
+        new_entries_that_leave(plain, |map| map.retain(|_, value| value[0] == 1)),
+        new_entries_that_leave(dropped, |map| map.for_each(|_, value| assert_eq!(value.0[0], 1))),
+        // For comparison: what reading them one by one does.
+        new_entries_that_leave(plain, |map| (0..20_000).for_each(|key| assert!(map.contains_key(&key)))),
+    ];
+    assert!(counts[..3].iter().all(|count| *count < 40) && counts[3] > 200, "{counts:?}");
 }
 
 #[test]
