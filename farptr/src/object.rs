@@ -102,6 +102,10 @@ impl<T: ?Sized + FarPointee> Handle<T> {
     /// # Safety
     /// No other reference to the contents exists or is made during `'a`, and the object is not given up during `'a`.
     #[inline(always)]
+    #[expect(
+        clippy::mut_from_ref,
+        reason = "the contents are the owner's, whom the caller has borrowed exclusively; the scope only bounds the time"
+    )]
     pub(crate) unsafe fn get_mut<'a>(&self, _scope: &'a Scope) -> Result<&'a mut T> {
         let word = self.slot().load();
         let addr = if word.is_fast_write() { word.addr() } else { self.access(Intent::Write)? };

@@ -492,6 +492,18 @@ impl Slot {
         }
     }
 
+    /// As `pin`, and does not count as a use.
+    pub fn pin_cold(&self, from: Word) -> PinOutcome {
+        debug_assert!(from.is_present());
+        if from.0 & PIN_MASK == PIN_MASK {
+            return PinOutcome::Full;
+        }
+        match self.change(from, from.rescued() + PIN_ONE) {
+            Ok(word) => PinOutcome::Pinned(word),
+            Err(word) => PinOutcome::Changed(word),
+        }
+    }
+
     /// Takes one pin away. The object is present: it is pinned.
     pub fn unpin(&self) -> UnpinOutcome {
         let mut word = self.load();

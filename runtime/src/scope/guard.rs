@@ -197,6 +197,7 @@ impl Drop for Hinted {
 }
 
 /// Whether the calling thread is in a scope: then it must not wait for evacuation.
+#[inline]
 pub fn in_scope() -> bool {
     LOCAL.with(|local| local.depth.get() > 0)
 }
