@@ -384,10 +384,10 @@ impl Slot {
     }
 
     /// The writer of a marked object has copied it to `to` itself: present there, dirty, hot. If it was clean, the caller must free
-    /// the far copy that the old header names.
+    /// the far copy that the old header names. No pin is held, since the writer's borrow excludes them; a count that was leaked (a pin
+    /// that was forgotten) ends here.
     pub fn self_relocate(&self, from: Word, to: ObjectAddr) -> Outcome {
         debug_assert!(from.is_relocating() && !from.is_evacuating());
-        debug_assert_eq!(from.pins(), 0, "the writer's borrow excludes pins");
         self.change(from, Word::present(to, Freshness::Dirty, Warmth::Hot).0)
     }
 
