@@ -1,8 +1,8 @@
 //! One round of evacuation, by the protocol of [`farptr_runtime::word`].
 //!
-//! 1. [`Round::choose`]: takes victim segments from their queues and marks their objects; picks large objects in proportion.
+//! 1. `choose`: takes victim segments from their queues and marks their objects; picks large objects in proportion.
 //! 2. One grace period. Its end also frees the segments in limbo since the round before.
-//! 3. [`Round::settle`]: relocates hot objects, lets clean cold ones go, appends dirty cold ones to the far log.
+//! 3. `settle`: relocates hot objects, lets clean cold ones go, appends dirty cold ones to the far log.
 //! 4. The far log is drained; what has arrived lets go of its local copy.
 //! 5. Segments with nothing left are free, or in limbo if something was relocated out of them; the others go back to their queue.
 //!
