@@ -13,7 +13,7 @@
 //! - `C` copying: the evacuator is reading a large object's bytes; only large objects use it.
 //! - `f` fresh: fetched, and not used since. The use that it was fetched for takes `f` away and leaves the object cold: only a second use makes it
 //!   hot, or every object of a scan would seem to be in use. Fresh objects are cold.
-//! - pins: how many pins hold the object where it is (255: 255 or more, see [`crate::pins`]).
+//! - pins: how many pins hold the object where it is (255: 255 or more, see `memory::pin`).
 //!
 //! Hot is stored as *not cold*, dirty as *not clean*, so that the fast path of a read tests three bits for zero
 //! ([`Word::is_fast_read`]) and that of a write six, in one instruction each, and then shifts the address down: load, test,
