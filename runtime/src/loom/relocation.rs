@@ -2,9 +2,12 @@
 #![forbid(unsafe_code)]
 
 use super::check;
-use super::world::{Evacuator, FIRST, Mutator, World, addr_of};
+use super::evacuator::Evacuator;
+use super::mutator::Mutator;
+use super::world::{FIRST, World, addr_of};
 use crate::word::{Freshness, Warmth};
 use loom::thread;
+use std::rc::Rc;
 
 #[test]
 fn readers_keep_the_old_place_until_the_next_grace_period() {
@@ -168,4 +171,23 @@ fn object_is_marked_at_two_places_in_one_round() {
             world.check_end(Some(3));
         });
     }
+}
+
+/// The owner says that the uses so far count for nothing (`Handle::cool`), then uses the object again: the marked word is as it was, and may be
+/// finished from.
+#[test]
+fn object_is_cooled_and_used_again_while_it_is_relocated() {
+    check(3, &["relocated", "lost", "freed from limbo"], || {
+        let world = World::with_present(Freshness::Clean, Warmth::Hot);
+        let (mutator, its) = (Mutator::new(&world, 1), Rc::clone(&world));
+        let owner = thread::spawn(move || {
+            let _ = its.slot.cool(its.slot.load());
+            mutator.scope(|| assert_eq!((mutator.read(), mutator.read()), (FIRST, FIRST)));
+        });
+        let mut evacuator = Evacuator::new(&world, true, &[2], &[]);
+        evacuator.round(0);
+        evacuator.free_limbo();
+        owner.join().unwrap();
+        world.check_end(Some(FIRST));
+    });
 }
