@@ -84,17 +84,19 @@ fn segment_put_back_after_a_relocation_is_not_swept_without_grace() {
 /// The round is given up before anything is moved: marks come off, whatever a mutator did meanwhile.
 #[test]
 fn round_without_grace_leaves_no_mark() {
-    check(3, &["moved by its writer", "put back", "freed at once"], || {
-        let world = World::with_present(Freshness::Dirty, Warmth::Hot);
-        let mutator = Mutator::new(&world, 1);
-        let writer = thread::spawn(move || {
-            mutator.scope(|| mutator.write(2));
+    for spares in [true, false] {
+        check(3, &["moved by its writer", "put back", "freed at once"], move || {
+            let world = World::with_present(Freshness::Dirty, Warmth::Hot);
+            let mutator = Mutator::new(&world, 1);
+            let writer = thread::spawn(move || {
+                mutator.scope(|| mutator.write(2));
+            });
+            let mut evacuator = Evacuator::new(&world, spares, &[], &[]);
+            evacuator.round_without_grace(0);
+            writer.join().unwrap();
+            world.check_end(Some(2));
         });
-        let mut evacuator = Evacuator::new(&world, false, &[], &[]);
-        evacuator.round_without_grace(0);
-        writer.join().unwrap();
-        world.check_end(Some(2));
-    });
+    }
 }
 
 #[test]
