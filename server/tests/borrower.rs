@@ -1,61 +1,12 @@
 //! A program that uses `farptr` over a real `farmemd`: data, budgets, and what happens when the server dies.
 
+mod common;
+
+use common::{Farmemd, assert_empty, block_on, numbers};
 use farptr::{Error, FarMemory, RemBox, RemVec};
 use std::future::Future;
-use std::io::{BufRead, BufReader};
-use std::process::{Child, Command, Stdio};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
-
-/// A running `farmemd`, killed (SIGKILL) when dropped.
-struct Farmemd {
-    child: Child,
-    address: String,
-}
-
-impl Farmemd {
-    fn start(capacity: &str) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_farmemd"))
-            .args(["--listen", "127.0.0.1:0", "--capacity", capacity, "--slab-size", "1MiB"])
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("farmemd starts");
-        let mut ready = String::new();
-        BufReader::new(child.stdout.take().expect("stdout")).read_line(&mut ready).expect("a ready line");
-        let address = ready.strip_prefix("farmemd ready: ").and_then(|rest| rest.split_whitespace().next());
-        let address = address.unwrap_or_else(|| panic!("not a ready line: {ready:?}")).to_string();
-        Self { child, address }
-    }
-
-    fn memory(&self, budget: usize) -> FarMemory {
-        let timeout = Duration::from_secs(2);
-        FarMemory::builder().local_budget(budget).server(&self.address).timeout(timeout).build().expect("a far memory")
-    }
-
-    fn kill(&mut self) {
-        self.child.kill().expect("kill");
-        self.child.wait().expect("wait");
-    }
-}
-
-impl Drop for Farmemd {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn numbers(seed: u64) -> impl FnMut() -> u64 {
-    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    move || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state
-    }
-}
 
 /// Reads and writes at random against a model, from several threads.
 fn exercise(mem: &FarMemory, threads: u64, objects: u64, steps: u64) {
@@ -67,7 +18,7 @@ fn exercise(mem: &FarMemory, threads: u64, objects: u64, steps: u64) {
                 let mut boxes: Vec<_> = model.iter().map(|n| RemBox::new_in([*n; 64], mem)).collect();
                 for _ in 0..steps {
                     let i = next() as usize % boxes.len();
-                    if next() % 4 == 0 {
+                    if next().is_multiple_of(4) {
                         model[i] = next();
                         boxes[i].with_mut(|v| *v = [model[i]; 64]);
                     } else {
@@ -77,12 +28,6 @@ fn exercise(mem: &FarMemory, threads: u64, objects: u64, steps: u64) {
             });
         }
     });
-}
-
-fn assert_empty(mem: &FarMemory) {
-    mem.trim().expect("trim");
-    let stats = mem.stats();
-    assert_eq!((stats.local_used_bytes, stats.far_live_bytes, stats.far_borrowed_bytes), (0, 0, 0), "{stats:?}");
 }
 
 #[test]
@@ -111,25 +56,6 @@ fn large_objects_and_scans_over_tcp() {
     assert_eq!(sum, (0..2_000_000).sum());
     drop((large, vec));
     assert_empty(&mem);
-}
-
-/// Runs a future to its end on this thread, without any executor: polls when woken, and at least every millisecond.
-fn block_on<F: Future>(future: F) -> F::Output {
-    struct Unpark(std::thread::Thread);
-    impl std::task::Wake for Unpark {
-        fn wake(self: std::sync::Arc<Self>) {
-            self.0.unpark();
-        }
-    }
-    let waker = std::task::Waker::from(std::sync::Arc::new(Unpark(std::thread::current())));
-    let mut context = std::task::Context::from_waker(&waker);
-    let mut future = std::pin::pin!(future);
-    loop {
-        if let std::task::Poll::Ready(value) = future.as_mut().poll(&mut context) {
-            return value;
-        }
-        std::thread::park();
-    }
 }
 
 #[test]
@@ -283,4 +209,22 @@ fn full_server_is_an_error_that_names_it() {
 fn absent_server_is_an_error_that_says_what_to_do() {
     let error = FarMemory::builder().local_budget(1 << 20).server("tcp:127.0.0.1:1").build().unwrap_err();
     assert!(error.to_string().contains("127.0.0.1:1") && error.to_string().contains("farmemd"), "{error}");
+}
+
+#[test]
+fn blocking_and_async_forms_over_tcp_with_no_uring() {
+    if std::env::var_os("FARPTR_TEST_NO_URING").is_some() {
+        assert!(farptr_runtime::sys::probe_io_uring().is_err(), "this step is meant to run where io_uring is refused");
+    }
+    let server = Farmemd::start("64MiB");
+    let mem = server.memory(1 << 20);
+    exercise(&mem, 2, 5_000, 5_000);
+    let mut value = RemBox::new_in([3u64; 100], &mem);
+    mem.evacuate_all().unwrap();
+    block_on(async {
+        value.with_mut_async(|v| v[99] = 4).await.unwrap();
+        assert_eq!(value.pin_async().await.unwrap()[99], 4);
+    });
+    drop(value);
+    assert_empty(&mem);
 }

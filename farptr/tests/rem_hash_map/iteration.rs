@@ -100,7 +100,7 @@ fn what_a_scan_fetches_leaves_before_what_is_new() {
         // For comparison: what reading them one by one does.
         new_entries_that_leave(plain, |map| (0..20_000).for_each(|key| assert!(map.contains_key(&key)))),
     ];
-    assert!(counts[..3].iter().all(|count| *count < 40) && counts[3] > 200, "{counts:?}");
+    assert!(counts[..3].iter().all(|count| *count < 200) && counts[3] > 300, "{counts:?}");
 }
 
 #[test]

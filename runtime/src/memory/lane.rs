@@ -11,6 +11,9 @@
 //! a slow server costs no processor. A thread that waits for a fetch that another lane has claimed drives that lane, too
 //! ([`Memory::help_fetches`]): no fetch depends on the executor that began it.
 //!
+//! A future may be kept without being polled, or forgotten. So futures that wait for another to drive have the ticker watch over it: a driver
+//! that has not looked for [`DRIVER_PATIENCE`] loses the role, and all who wait are woken to take it.
+//!
 //! Nothing here knows an executor: a future that is polled when it asks to be is all that is needed.
 
 use super::object::Parts;
@@ -128,6 +131,8 @@ struct Inner {
     last_progress: Option<Instant>,
     last_look: Option<Instant>,
     done: Vec<Completion>,
+    /// Fetches that have ended, and whose waiters are still to be told.
+    ended: Vec<(Arc<Ending>, Result<()>)>,
 }
 
 /// One thread's misses in flight.
@@ -145,7 +150,7 @@ impl std::fmt::Debug for Lane {
 pub(super) enum Advice {
     /// It drives: ask to be polled again at once.
     Again,
-    /// Somebody else drives, and the fetch's end will wake it.
+    /// Somebody else drives, and the fetch's end will wake it; the ticker sees to it that somebody does.
     Wait,
     /// Nothing has come for a while: have the ticker look after the lane.
     Slow,
@@ -154,6 +159,14 @@ pub(super) enum Advice {
 impl Lane {
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Gives the lock back and tells those who wait for what has ended. In this order: a wake-up is foreign code, which may drop a future of this
+    /// lane, or a pointer whose fetch is in it.
+    fn unlock(mut inner: MutexGuard<'_, Inner>) {
+        let ended = std::mem::take(&mut inner.ended);
+        drop(inner);
+        ended.into_iter().for_each(|(ending, result)| ending.set(result));
     }
 
     /// Puts a claimed miss in flight. `object` is the room for it.
@@ -198,6 +211,7 @@ impl Lane {
             inner.fail(memory, number, error);
         }
         inner.pump(memory);
+        Self::unlock(inner);
         ending
     }
 
@@ -223,12 +237,13 @@ impl Lane {
             inner.last_progress = Some(now);
         }
         let since = *inner.last_progress.get_or_insert(now);
-        if now.saturating_duration_since(since) < SPIN {
-            return Advice::Again;
+        let advice = if now.saturating_duration_since(since) < SPIN { Advice::Again } else { Advice::Slow };
+        if advice == Advice::Slow {
+            inner.driver = None;
+            inner.last_progress = None;
         }
-        inner.driver = None;
-        inner.last_progress = None;
-        Advice::Slow
+        Self::unlock(inner);
+        advice
     }
 
     /// Future `who` needs the lane no more: if it was the driver, another waiting future is woken to become it.
@@ -257,8 +272,16 @@ impl Lane {
         if inner.driver.is_some() && looked {
             return true;
         }
+        // Its future may be kept without being polled, or forgotten: whoever is polled next may take over.
+        let absent = inner.driver.take().is_some();
+        inner.last_progress = None;
         let _ = inner.drive(memory, now);
-        !inner.fetches.is_empty()
+        let waiting: Vec<_> =
+            if absent { inner.fetches.values().map(|fetch| Arc::clone(&fetch.ending)).collect() } else { Vec::new() };
+        let busy = !inner.fetches.is_empty();
+        Self::unlock(inner);
+        waiting.iter().for_each(|ending| ending.wake());
+        busy
     }
 }
 
@@ -422,7 +445,7 @@ impl Inner {
                 Err(error)
             }
         };
-        fetch.ending.set(result);
+        self.ended.push((fetch.ending, result));
     }
 }
 

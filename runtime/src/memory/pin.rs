@@ -100,3 +100,25 @@ impl Memory {
         self.pins.unpin(slot);
     }
 }
+
+#[cfg(all(test, not(farptr_loom)))]
+mod tests {
+    use super::*;
+    use crate::addr::ObjectAddr;
+    use crate::word::{Freshness, Warmth, Word};
+
+    #[test]
+    fn non_temporal_pin_holds_and_does_not_count_as_a_use() {
+        let pins = Overflow::default();
+        let slot = Slot::new(Word::present(ObjectAddr::new(0x1000), Freshness::Clean, Warmth::Cold));
+        let marked = slot.mark_evacuating(slot.load()).unwrap();
+        assert!(pins.try_pin_as(&slot, AccessHint::NonTemporal));
+        assert!(!slot.load().is_hot() && !slot.load().is_evacuating() && slot.load() != marked);
+        (1..1000).for_each(|_| assert!(pins.try_pin_as(&slot, AccessHint::NonTemporal)));
+        assert_eq!((slot.load().pins(), slot.load().is_hot()), (u8::MAX, false));
+        (0..1000).for_each(|_| pins.unpin(&slot));
+        assert_eq!(slot.load().pins(), 0);
+        assert!(pins.try_pin_as(&slot, AccessHint::Normal));
+        assert!(slot.load().is_hot());
+    }
+}

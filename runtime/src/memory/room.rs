@@ -19,9 +19,9 @@ pub trait Relief: Send + Sync + std::fmt::Debug {
     /// anything was freed. Takes some 50 us, or as long as the write-back of a round if its victims are dirty.
     fn assist(&self, memory: &Memory) -> bool;
 
-    /// The caller, outside any scope, can't go on without about `bytes`: returns when something has been freed, or with the reason why
-    /// nothing can be. At most until `deadline`.
-    fn relieve(&self, memory: &Memory, bytes: usize, deadline: Instant) -> Result<()>;
+    /// The caller, outside any scope, can't go on without about `bytes`: runs a round, or waits for another's. Returns when it is worth trying again, or with
+    /// the reason why it is not.
+    fn relieve(&self, memory: &Memory, bytes: usize) -> Result<()>;
 }
 
 /// How long a thread inside a scope tries again before it gets `ScopeExhausted`: a round that does not wait for this scope is
@@ -51,7 +51,7 @@ impl Memory {
         let deadline = Instant::now() + self.timeout;
         let mut attempts = 0;
         loop {
-            self.relief()?.relieve(self, bytes, deadline)?;
+            self.relief()?.relieve(self, bytes)?;
             if let Some(result) = attempt() {
                 return Ok(result);
             }

@@ -32,6 +32,8 @@ pub struct BringIn<'a> {
     hint: AccessHint,
     who: u64,
     flight: Option<(Arc<Lane>, Arc<Ending>)>,
+    /// Whether the ticker watches over the lane.
+    watched: bool,
     polls: u32,
     started: Option<Instant>,
 }
@@ -40,7 +42,7 @@ impl Memory {
     /// Brings an object in, without blocking the thread. The claim and the bytes on their way survive the future.
     pub fn bring_in_async<'a>(&'a self, slot: &'a Slot, layout: Layout, hint: AccessHint) -> BringIn<'a> {
         let who = FUTURES.fetch_add(1, Ordering::Relaxed);
-        BringIn { memory: self, slot, layout, hint, who, flight: None, polls: 0, started: None }
+        BringIn { memory: self, slot, layout, hint, who, flight: None, watched: false, polls: 0, started: None }
     }
 
     /// Waits until `ready` says yes, at most for the memory's timeout.
@@ -82,8 +84,17 @@ impl BringIn<'_> {
             }
             match advice {
                 Advice::Again => context.waker().wake_by_ref(),
-                Advice::Wait => {}
-                Advice::Slow => self.memory.tick(Some(context.waker())),
+                Advice::Wait if self.watched => {}
+                Advice::Wait => {
+                    // Once: the ticker goes on as long as anything is in flight.
+                    self.watched = self.memory.tick(None);
+                    if !self.watched {
+                        context.waker().wake_by_ref();
+                    }
+                }
+                Advice::Slow => {
+                    self.memory.tick(Some(context.waker()));
+                }
             }
             return Some(Poll::Pending);
         }
@@ -107,6 +118,7 @@ impl BringIn<'_> {
 
     fn land(&mut self, lane: &Lane, result: Result<()>) -> Poll<Result<()>> {
         self.flight = None;
+        self.watched = false;
         lane.leave(self.who);
         Poll::Ready(result)
     }
