@@ -2,7 +2,9 @@
 #![forbid(unsafe_code)]
 
 use super::check;
-use super::world::{Evacuator, FIRST, Mutator, World};
+use super::evacuator::Evacuator;
+use super::mutator::Mutator;
+use super::world::{FIRST, World};
 use crate::word::{Freshness, Warmth};
 use loom::thread;
 use std::rc::Rc;

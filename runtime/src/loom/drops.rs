@@ -2,7 +2,9 @@
 #![forbid(unsafe_code)]
 
 use super::check;
-use super::world::{Evacuator, FIRST, Mutator, NO_FAR, World, addr_of};
+use super::evacuator::Evacuator;
+use super::mutator::Mutator;
+use super::world::{FIRST, NO_FAR, World, addr_of};
 use crate::word::{Freshness, Warmth, Word};
 use loom::thread;
 use std::rc::Rc;

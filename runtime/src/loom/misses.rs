@@ -1,7 +1,8 @@
 //! Misses: one claim at a time, given back or published, and what drop makes of it.
 #![forbid(unsafe_code)]
 
-use super::world::{FIRST, Mutator, World};
+use super::mutator::Mutator;
+use super::world::{FIRST, World};
 use super::{check, saw};
 use crate::word::{State, Word};
 use loom::thread;

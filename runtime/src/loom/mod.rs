@@ -1,9 +1,9 @@
 //! Models of the protocol between mutators, evacuator and cleaner, checked by loom in every order of events.
 //!
 //! What runs is the code itself: [`crate::word`], [`crate::steps`], [`crate::scope`]'s registry, clocks and grace periods, and the pins' overflow
-//! table, over loom's atomics (`--cfg farptr_loom`, see [`crate::sync`]). Heap, I/O and tables can't run here, so [`world`] has their
-//! parts of the protocol: places that objects lie in, far copies, a mutator's and the evacuator's sequence of steps, each
-//! of which names the function it follows. The bytes of every place and far copy are loom cells: two accesses that nothing
+//! table, over loom's atomics (`--cfg farptr_loom`, see [`crate::sync`]). Heap, I/O and tables can't run here, so [`world`], [`mutator`] and
+//! [`evacuator`] have their parts of the protocol: places that objects lie in, far copies, a mutator's and the evacuator's sequence of steps,
+//! each of which names the function it follows. The bytes of every place and far copy are loom cells: two accesses that nothing
 //! orders, of which one is a write, end a model, and a freed place is written at once, as its next owner would.
 //!
 //! Scopes are modelled by their thread's [`ThreadRecord`](crate::scope::ThreadRecord), which is all they are; membarrier by a full fence on both sides.
@@ -14,10 +14,12 @@
 
 mod cleaning;
 mod drops;
+mod evacuator;
 mod grace;
 mod large;
 mod leaving;
 mod misses;
+mod mutator;
 mod pins;
 mod relocation;
 mod world;

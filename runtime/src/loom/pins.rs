@@ -1,7 +1,9 @@
 //! Pins against marks, and counts of pins that do not fit the word.
 #![forbid(unsafe_code)]
 
-use super::world::{Evacuator, FIRST, Mutator, World, place_at};
+use super::evacuator::Evacuator;
+use super::mutator::Mutator;
+use super::world::{FIRST, World, place_at};
 use super::{check, saw};
 use crate::word::{Freshness, Warmth};
 use loom::thread;

@@ -2,9 +2,12 @@
 #![forbid(unsafe_code)]
 
 use super::check;
-use super::world::{Evacuator, FIRST, Mutator, World, addr_of};
+use super::evacuator::Evacuator;
+use super::mutator::Mutator;
+use super::world::{FIRST, World, addr_of};
 use crate::word::{Freshness, Warmth};
 use loom::thread;
+use std::rc::Rc;
 
 #[test]
 fn readers_keep_the_old_place_until_the_next_grace_period() {
@@ -81,17 +84,19 @@ fn segment_put_back_after_a_relocation_is_not_swept_without_grace() {
 /// The round is given up before anything is moved: marks come off, whatever a mutator did meanwhile.
 #[test]
 fn round_without_grace_leaves_no_mark() {
-    check(3, &["moved by its writer", "put back", "freed at once"], || {
-        let world = World::with_present(Freshness::Dirty, Warmth::Hot);
-        let mutator = Mutator::new(&world, 1);
-        let writer = thread::spawn(move || {
-            mutator.scope(|| mutator.write(2));
+    for spares in [true, false] {
+        check(3, &["moved by its writer", "put back", "freed at once"], move || {
+            let world = World::with_present(Freshness::Dirty, Warmth::Hot);
+            let mutator = Mutator::new(&world, 1);
+            let writer = thread::spawn(move || {
+                mutator.scope(|| mutator.write(2));
+            });
+            let mut evacuator = Evacuator::new(&world, spares, &[], &[]);
+            evacuator.round_without_grace(0);
+            writer.join().unwrap();
+            world.check_end(Some(2));
         });
-        let mut evacuator = Evacuator::new(&world, false, &[], &[]);
-        evacuator.round_without_grace(0);
-        writer.join().unwrap();
-        world.check_end(Some(2));
-    });
+    }
 }
 
 #[test]
@@ -168,4 +173,23 @@ fn object_is_marked_at_two_places_in_one_round() {
             world.check_end(Some(3));
         });
     }
+}
+
+/// The owner says that the uses so far count for nothing (`Handle::cool`), then uses the object again: the marked word is as it was, and may be
+/// finished from.
+#[test]
+fn object_is_cooled_and_used_again_while_it_is_relocated() {
+    check(3, &["relocated", "lost", "freed from limbo"], || {
+        let world = World::with_present(Freshness::Clean, Warmth::Hot);
+        let (mutator, its) = (Mutator::new(&world, 1), Rc::clone(&world));
+        let owner = thread::spawn(move || {
+            let _ = its.slot.cool(its.slot.load());
+            mutator.scope(|| assert_eq!((mutator.read(), mutator.read()), (FIRST, FIRST)));
+        });
+        let mut evacuator = Evacuator::new(&world, true, &[2], &[]);
+        evacuator.round(0);
+        evacuator.free_limbo();
+        owner.join().unwrap();
+        world.check_end(Some(FIRST));
+    });
 }
