@@ -158,6 +158,8 @@ impl Drop for Scope {
             let depth = local.depth.get() - 1;
             local.depth.set(depth);
             if depth == 0 {
+                // Scopes that ended in another order than they began have left each other's hints behind.
+                local.hint.set(AccessHint::Normal);
                 // SAFETY: as in `with_hint`; the scope that ends here had set the record.
                 unsafe { &*local.record.get() }.leave();
             }
