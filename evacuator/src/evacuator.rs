@@ -14,7 +14,7 @@ use farptr_runtime::{Error, Result};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError, Weak};
 use std::thread::Thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Rounds without progress after which hot objects are not spared any more.
 const MERCIFUL_ROUNDS: u32 = 2;
@@ -22,6 +22,9 @@ const MERCIFUL_ROUNDS: u32 = 2;
 /// Rounds without progress after which a thread that waits for memory is told that there is none: enough to look at every segment twice. With
 /// short pauses between them, some tens of milliseconds.
 const HOPELESS_ROUNDS: u32 = 40;
+
+/// Pause of a thread that waits for memory after a round that freed nothing, for each such round in a row.
+const BARREN_PAUSE: Duration = Duration::from_micros(50);
 
 /// Pause of the thread after a round that freed nothing, or failed.
 const PAUSE: Duration = Duration::from_millis(1);
@@ -112,6 +115,14 @@ impl Evacuator {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn try_lock(&self) -> Option<MutexGuard<'_, State>> {
+        match self.state.try_lock() {
+            Ok(state) => Some(state),
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
+    }
+
     fn round(&self, memory: &Memory, state: &mut State) -> Outcome {
         let mercy = if state.barren < MERCIFUL_ROUNDS { Mercy::Spare } else { Mercy::None };
         let cleaned = cleaner::clean(memory, &mut state.log);
@@ -187,44 +198,37 @@ impl Relief for Evacuator {
     }
 
     fn assist(&self, memory: &Memory) -> bool {
-        let Ok(mut state) = self.state.try_lock() else { return false };
+        let Some(mut state) = self.try_lock() else { return false };
         let progress = self.round(memory, &mut state).is_progress();
         drop(state);
         self.tell();
         progress
     }
 
-    fn relieve(&self, memory: &Memory, bytes: usize, deadline: Instant) -> Result<()> {
+    fn relieve(&self, memory: &Memory, bytes: usize) -> Result<()> {
         self.kick();
-        let mut barren = 0;
-        loop {
-            match self.state.try_lock() {
-                Ok(mut state) => {
-                    let outcome = self.round(memory, &mut state);
-                    drop(state);
-                    if outcome.is_progress() {
-                        self.tell();
-                        return Ok(());
-                    }
-                    barren += 1;
-                    let patience = match outcome.error {
-                        // What is dirty can't leave; what is clean may be anywhere in the queues.
-                        Some(Error::FarMemoryFull { .. }) => HOPELESS_ROUNDS,
-                        Some(_) => 0,
-                        None => HOPELESS_ROUNDS,
-                    };
-                    if barren > patience || Instant::now() >= deadline {
-                        return round::reason(outcome, memory, bytes);
-                    }
-                    std::thread::sleep(PAUSE.min(Duration::from_micros(50 * u64::from(barren))));
-                }
-                Err(TryLockError::Poisoned(poisoned)) => drop(poisoned.into_inner()),
-                Err(TryLockError::WouldBlock) => {
-                    let guard = self.freed.0.lock().unwrap_or_else(PoisonError::into_inner);
-                    let _ = self.freed.1.wait_timeout(guard, PAUSE);
-                    return Ok(());
-                }
-            }
+        let Some(mut state) = self.try_lock() else {
+            let guard = self.freed.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let _ = self.freed.1.wait_timeout(guard, PAUSE);
+            return Ok(());
+        };
+        let outcome = self.round(memory, &mut state);
+        // Of all who run rounds: as long as anyone frees something, the caller's turn may come.
+        let barren = state.barren;
+        drop(state);
+        if outcome.is_progress() {
+            self.tell();
+            return Ok(());
         }
+        let patience = match outcome.error {
+            // What is dirty can't leave; what is clean may be anywhere in the queues.
+            None | Some(Error::FarMemoryFull { .. }) => HOPELESS_ROUNDS,
+            Some(_) => 0,
+        };
+        if barren > patience {
+            return round::reason(outcome, memory, bytes);
+        }
+        std::thread::sleep(PAUSE.min(BARREN_PAUSE * barren));
+        Ok(())
     }
 }

@@ -1,8 +1,8 @@
 //! One round of evacuation, by the protocol of [`farptr_runtime::word`].
 //!
-//! 1. [`Round::choose`]: takes victim segments from their queues and marks their objects; picks large objects in proportion.
+//! 1. `choose`: takes victim segments from their queues and marks their objects; picks large objects in proportion.
 //! 2. One grace period. Its end also frees the segments in limbo since the round before.
-//! 3. [`Round::settle`]: relocates hot objects, lets clean cold ones go, appends dirty cold ones to the far log.
+//! 3. `settle`: relocates hot objects, lets clean cold ones go, appends dirty cold ones to the far log.
 //! 4. The far log is drained; what has arrived lets go of its local copy.
 //! 5. Segments with nothing left are free, or in limbo if something was relocated out of them; the others go back to their queue.
 //!
@@ -177,18 +177,18 @@ impl<'m> Round<'m> {
     fn choose(&mut self) {
         let heap = self.memory.heap();
         let most = (ROUND_BYTES / heap.segment_bytes()).min(heap.capacity() / ROUND_SHARE).max(1);
-        // Looked at, not taken: busy segments go back.
-        for _ in 0..2 * most {
-            if self.victims.len() == most {
-                break;
-            }
-            let Some(segment) = victims::next(heap, self.mercy) else { break };
+        // Kept aside while the others are looked through: a thread that lost its processor in the middle of a swap-in would otherwise hide them.
+        let mut busy = Vec::new();
+        while self.victims.len() < most
+            && let Some(segment) = victims::next(heap, self.mercy)
+        {
             if heap.is_busy(segment.id) {
-                heap.put_back(segment);
-                continue;
+                busy.push(segment);
+            } else {
+                self.mark_segment(segment);
             }
-            self.mark_segment(segment);
         }
+        busy.into_iter().for_each(|segment| heap.put_back(segment));
     }
 
     fn mark_segment(&mut self, segment: SealedSegment) {

@@ -29,7 +29,7 @@ mod refused;
 /// | `String`, `Cow`, `PathBuf`, `OsString`, `CString` | own heap memory | `RemBox<str>`, `RemBox<[u8]>` |
 /// | `Box` | owns heap memory | `RemBox` |
 /// | `Vec`, `VecDeque`, `BinaryHeap`, `LinkedList` | own heap memory | `RemVec`; `[T; N]` if small |
-/// | `HashMap`, `HashSet`, `BTreeMap`, `BTreeSet` | own heap memory | `RemHashMap` |
+/// | `HashMap`, `HashSet`, `BTreeMap`, `BTreeSet` | own heap memory | `RemHashMap`, beside the far data: it keeps an index in ordinary memory, so it is not `Far` itself |
 /// | `Rc`, `Arc` | own heap memory, and share it | `RemBox` for one owner, a key or an index for many |
 ///
 /// # Deriving

@@ -1,4 +1,37 @@
 //! Application-integrated far memory: data larger than the memory a program may use, behind smart pointers.
+//!
+//! A [`FarMemory`] has a local budget and servers that lend memory. [`RemBox`], [`RemVec`] and [`RemHashMap`] own values that live there: local
+//! while they are used, far otherwise. A deref borrows the owner and a [`Scope`], and costs about a nanosecond when the value is local; when it is not, it is
+//! fetched first. What may be kept is said by the trait [`Far`], which is derived.
+//!
+//! ```
+//! use farptr::{FarMemory, RemBox, RemHashMap};
+//!
+//! let mem = FarMemory::builder().local_budget(4 << 20).build()?;
+//! let mut squares: RemHashMap<u32, u64> = RemHashMap::new_in(&mem);
+//! for n in 0..100_000 {
+//!     squares.insert(n, u64::from(n) * u64::from(n));
+//! }
+//! let scope = farptr::scope();
+//! assert_eq!(squares.get(&300, &scope), Some(&90_000));
+//! drop(scope);
+//!
+//! let text = RemBox::from_str_in("far away", &mem);
+//! assert_eq!(text.with(str::len), 8);
+//! # Ok::<(), farptr::Error>(())
+//! ```
+//!
+//! # Which form to use
+//! - Many derefs in a row: open a scope, deref, [`refresh`](Scope::refresh) it now and then.
+//! - One deref: [`with`](RemBox::with) and its kind, which open a scope for one closure and can wait for memory meanwhile.
+//! - A long read, or across an await: [`pin`](RemBox::pin), [`pin_async`](RemBox::pin_async).
+//! - A scan: [`RemVec::for_each_slice`], or a [`scope_non_temporal`], so that it does not push out what is hot.
+//!
+//! Methods that panic when far memory fails have a `try_` twin that returns the [`Error`].
+//!
+//! # Soundness
+//! Safe code can't make a reference outlive its scope or its owner, alias a mutable one, or keep one while its object moves: references borrow both. A
+//! server can lose data, and then the deref is an error. It must be trusted not to forge data, which is checked against accidents only.
 
 extern crate self as farptr;
 
@@ -16,7 +49,7 @@ mod shard;
 pub use far::Far;
 pub use farptr_derive::Far;
 pub use farptr_runtime::memory::Stats;
-pub use farptr_runtime::scope::Scope;
+pub use farptr_runtime::scope::{AccessHint, Scope};
 pub use farptr_runtime::{Error, Result, TransportError};
 pub use memory::{Builder, FarMemory};
 pub use pin::{Pinned, PinnedMut};
@@ -50,3 +83,8 @@ pub fn scope_non_temporal() -> Scope {
 fn failed(error: &Error) -> ! {
     panic!("{error}")
 }
+
+/// The README's example, compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;

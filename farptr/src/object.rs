@@ -73,11 +73,39 @@ impl<T: ?Sized + FarPointee> Handle<T> {
         Ok(unsafe { &*T::from_raw(addr.get() as *mut u8, self.meta) })
     }
 
+    /// Where the contents are, for reading: `get` for callers that know better than the metadata how much of them they may look at.
+    ///
+    /// # Safety
+    /// As for `get`.
+    #[inline(always)]
+    pub(crate) unsafe fn start(slot: NonNull<Slot>, _scope: &Scope, slow: impl FnOnce() -> Self) -> Result<*mut u8> {
+        // SAFETY: the slot is in use, by the contract of the handle that `slow` would make.
+        let word = unsafe { slot.as_ref() }.load();
+        let addr = if word.is_fast_read() { word.addr() } else { slow().access(Intent::Read)? };
+        Ok(addr.get() as *mut u8)
+    }
+
+    /// As `start`, for writing.
+    ///
+    /// # Safety
+    /// As for `get_mut`.
+    #[inline(always)]
+    pub(crate) unsafe fn start_mut(slot: NonNull<Slot>, _scope: &Scope, slow: impl FnOnce() -> Self) -> Result<*mut u8> {
+        // SAFETY: as in `start`.
+        let word = unsafe { slot.as_ref() }.load();
+        let addr = if word.is_fast_write() { word.addr() } else { slow().access(Intent::Write)? };
+        Ok(addr.get() as *mut u8)
+    }
+
     /// A reference for writing; the object is dirty from now on.
     ///
     /// # Safety
     /// No other reference to the contents exists or is made during `'a`, and the object is not given up during `'a`.
     #[inline(always)]
+    #[expect(
+        clippy::mut_from_ref,
+        reason = "the contents are the owner's, whom the caller has borrowed exclusively; the scope only bounds the time"
+    )]
     pub(crate) unsafe fn get_mut<'a>(&self, _scope: &'a Scope) -> Result<&'a mut T> {
         let word = self.slot().load();
         let addr = if word.is_fast_write() { word.addr() } else { self.access(Intent::Write)? };
@@ -86,9 +114,10 @@ impl<T: ?Sized + FarPointee> Handle<T> {
         Ok(unsafe { &mut *T::from_raw(addr.get() as *mut u8, self.meta) })
     }
 
+    // By value: a handle on the caller's stack need not be written to memory for the sake of this call.
     #[cold]
     #[inline(never)]
-    fn access(&self, intent: Intent) -> Result<farptr_runtime::addr::ObjectAddr> {
+    fn access(self, intent: Intent) -> Result<farptr_runtime::addr::ObjectAddr> {
         self.memory().access_slow(self.slot(), self.layout(), intent)
     }
 

@@ -99,7 +99,7 @@ fn slices_strings_and_large_objects() {
     let text = RemBox::from_str_in("häuser", &mem);
     for _ in 0..300 {
         let i = next() as usize % large.len();
-        if next() % 2 == 0 {
+        if next().is_multiple_of(2) {
             let at = next() as usize % model[i].len();
             model[i][at] = !model[i][at];
             large[i].with_mut(|bytes| bytes[at] = !bytes[at]);
@@ -129,10 +129,10 @@ fn over_aligned_and_zero_sized_values() {
     let units: Vec<_> = (0..5000).map(|_| RemBox::new_in((), &mem)).collect();
     mem.evacuate_all().unwrap();
     for (i, page) in pages.iter().enumerate() {
-        page.with(|page| assert!(page.0 == i as u8 && std::ptr::from_ref(page) as usize % 4096 == 0));
+        page.with(|page| assert!(page.0 == i as u8 && std::hint::black_box(std::ptr::from_ref(page)).is_aligned()));
     }
     for (i, line) in lines.iter().enumerate() {
-        line.with(|line| assert!(line.0 == i as u64 && std::ptr::from_ref(line) as usize % 64 == 0));
+        line.with(|line| assert!(line.0 == i as u64 && std::hint::black_box(std::ptr::from_ref(line)).is_aligned()));
     }
     units.iter().for_each(|unit| unit.with(|()| ()));
     drop((pages, lines, units));
@@ -192,7 +192,7 @@ fn threads_share_boxes_under_constant_evacuation() {
                         *v = [i; 16];
                     });
                     *expected = i;
-                    if next() % 16 == 0 {
+                    if next().is_multiple_of(16) {
                         own.swap_remove(at);
                     }
                 }

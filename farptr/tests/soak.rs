@@ -194,6 +194,9 @@ fn run(time: Duration, scale: usize) {
         let mut report = started;
         while started.elapsed() < time && !stop.load(Ordering::Relaxed) {
             std::thread::sleep(Duration::from_millis(20));
+            if stop.load(Ordering::Relaxed) {
+                break;
+            }
             let stats = mem.stats();
             assert!(stats.local_used_bytes <= BUDGET as u64, "{stats:?}");
             let bound = stats.far_live_bytes * 3 / 2 + 2 * BUDGET as u64;

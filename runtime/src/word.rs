@@ -384,10 +384,10 @@ impl Slot {
     }
 
     /// The writer of a marked object has copied it to `to` itself: present there, dirty, hot. If it was clean, the caller must free
-    /// the far copy that the old header names.
+    /// the far copy that the old header names. No pin is held, since the writer's borrow excludes them; a count that was leaked (a pin
+    /// that was forgotten) ends here.
     pub fn self_relocate(&self, from: Word, to: ObjectAddr) -> Outcome {
         debug_assert!(from.is_relocating() && !from.is_evacuating());
-        // The writer's borrow excludes pins, but for forgotten ones, which end here.
         self.change(from, Word::present(to, Freshness::Dirty, Warmth::Hot).0)
     }
 
@@ -487,6 +487,18 @@ impl Slot {
             return PinOutcome::Full;
         }
         match self.change(from, from.used().rescued() + PIN_ONE) {
+            Ok(word) => PinOutcome::Pinned(word),
+            Err(word) => PinOutcome::Changed(word),
+        }
+    }
+
+    /// As `pin`, and does not count as a use.
+    pub fn pin_cold(&self, from: Word) -> PinOutcome {
+        debug_assert!(from.is_present());
+        if from.0 & PIN_MASK == PIN_MASK {
+            return PinOutcome::Full;
+        }
+        match self.change(from, from.rescued() + PIN_ONE) {
             Ok(word) => PinOutcome::Pinned(word),
             Err(word) => PinOutcome::Changed(word),
         }

@@ -18,7 +18,7 @@ fn exercise(mem: &FarMemory, threads: u64, objects: u64, steps: u64) {
                 let mut boxes: Vec<_> = model.iter().map(|n| RemBox::new_in([*n; 64], mem)).collect();
                 for _ in 0..steps {
                     let i = next() as usize % boxes.len();
-                    if next() % 4 == 0 {
+                    if next().is_multiple_of(4) {
                         model[i] = next();
                         boxes[i].with_mut(|v| *v = [model[i]; 64]);
                     } else {

@@ -10,6 +10,7 @@
 //! type parameters false on the spot, so that it looks where the type is used.
 
 use super::Far;
+use crate::RemHashMap;
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, HashSet, LinkedList, VecDeque};
 use std::ffi::{CString, OsString};
@@ -68,9 +69,16 @@ pub trait TakesElementsOf<'never, Content: ?Sized> {}
 #[diagnostic::on_unimplemented(
     message = "`{Content}` can't be kept in far memory: its entries are on the ordinary heap and would stay there",
     label = "owns ordinary heap memory",
-    note = "use `RemHashMap<K, V>` (`RemHashMap<K, ()>` for a set), or a sorted `RemVec<(K, V)>` where order matters"
+    note = "use `RemHashMap<K, V>` (`RemHashMap<K, ()>` for a set) beside the far data, not in it; or a sorted `RemVec<(K, V)>`"
 )]
 pub trait TakesEntriesOf<'never, Content: ?Sized> {}
+
+#[diagnostic::on_unimplemented(
+    message = "`{Content}` can't be kept in far memory: its index is ordinary memory and would stay there",
+    label = "keeps an index in ordinary memory",
+    note = "keys and values of a `RemHashMap` are far already: keep the map itself beside the far data, and in it refer to the map by an index"
+)]
+pub trait TakesIndexOf<'never, Content: ?Sized> {}
 
 #[diagnostic::on_unimplemented(
     message = "`{Content}` can't be kept in far memory: its target is shared, on the ordinary heap, and would stay there",
@@ -125,4 +133,5 @@ refuse!(TakesSharedTargetOf:
     [T: ?Sized + 'static] Rc<T>, [T: ?Sized + 'static] rc::Weak<T>,
     [T: ?Sized + 'static] Arc<T>, [T: ?Sized + 'static] sync::Weak<T>,
 );
+refuse!(TakesIndexOf: [K: Far, V: Far, S: 'static] RemHashMap<K, V, S>);
 refuse!(MayMove: [] marker::PhantomPinned);

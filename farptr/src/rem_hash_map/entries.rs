@@ -12,12 +12,12 @@ use super::charged::{charged_vec, release_vec};
 use super::hash::StoredHash;
 use super::row::{EntryNumber, MAX_ENTRIES, Row, first_of, rows_for};
 use super::too_many;
-use crate::object::{self, Handle};
+use crate::object::{self, Handle, needs_drop};
 use crate::pin::{Pinned, PinnedMut};
 use crate::{Far, Scope};
 use farptr_runtime::Result;
 use farptr_runtime::memory::{Memory, Origin};
-use farptr_runtime::scope::{AccessHint, Hinted};
+use farptr_runtime::scope::{AccessHint, Hinted, in_scope};
 use farptr_runtime::word::{Slot, State};
 use std::alloc::Layout;
 use std::marker::PhantomData;
@@ -110,8 +110,17 @@ impl<K: Far, V: Far> Entries<K, V> {
         unsafe { self.handle(number).get_mut(scope) }
     }
 
-    /// Calls `f` with an entry, in a scope of its own.
+    /// Whether to pin an entry while the user's code looks at it, rather than open a scope: what it owns may be far objects, and in no scope
+    /// their derefs can wait for memory. Without anything to drop, an entry owns none.
+    fn prefers_pin() -> bool {
+        needs_drop::<(K, V)>() && !in_scope()
+    }
+
+    /// Calls `f` with an entry, in a scope of its own or on a pinned entry.
     pub(super) fn with<R>(&self, number: EntryNumber, f: impl FnOnce(&(K, V)) -> R) -> Result<R> {
+        if Self::prefers_pin() {
+            return self.pin(number).map(|entry| f(&entry));
+        }
         let handle = self.handle(number);
         let mut f = Some(f);
         // SAFETY: `&self` is borrowed during the call.
@@ -124,8 +133,11 @@ impl<K: Far, V: Far> Entries<K, V> {
         result.map(|result| result.expect("a closure that succeeded is not called again"))
     }
 
-    /// Calls `f` with an entry for writing, in a scope of its own.
+    /// Calls `f` with an entry for writing, in a scope of its own or on a pinned entry.
     pub(super) fn with_mut<R>(&mut self, number: EntryNumber, f: impl FnOnce(&mut (K, V)) -> R) -> Result<R> {
+        if Self::prefers_pin() {
+            return self.pin_mut(number).map(|mut entry| f(&mut entry));
+        }
         let handle = self.handle(number);
         let mut f = Some(f);
         // SAFETY: `&mut self` is borrowed during the call.

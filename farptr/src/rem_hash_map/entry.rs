@@ -20,6 +20,7 @@ use super::hash::StoredHash;
 use super::ok;
 use super::row::EntryNumber;
 use super::table::Table;
+use super::write::value_of;
 use crate::{Far, Scope};
 use farptr_runtime::Result;
 use std::fmt;
@@ -295,7 +296,7 @@ impl<'a, K: Far, V: Far> OccupiedEntry<'a, K, V> {
     /// # Errors
     /// As [`RemHashMap::try_with`](crate::RemHashMap::try_with); the map is as it was.
     pub fn try_remove(self) -> Result<V> {
-        self.try_remove_entry().map(|(_, value)| value)
+        self.try_remove_entry().map(value_of)
     }
 
     /// Removes the entry, and returns the key that was in the map and its value.

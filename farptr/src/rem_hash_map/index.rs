@@ -10,6 +10,10 @@ use farptr_runtime::memory::Memory;
 use hashbrown::{HashTable, TryReserveError};
 use std::sync::Arc;
 
+/// When the index has no bucket left, though one in this many that it may use is not in use but was, it is put in order instead of doubled.
+/// So its buckets take 12 bytes an entry at most (5 * 16/7 * 32/31), and putting it in order moves 32 entries for each that comes.
+const CHURN: usize = 32;
+
 /// Entry numbers by hash. It keeps no hashes: who owns the entries says what they are.
 pub(super) struct Index {
     numbers: HashTable<EntryNumber, Charged>,
@@ -42,17 +46,37 @@ impl Index {
         if wanted > MAX_ENTRIES {
             return Err(too_many(wanted));
         }
-        let hasher = |number: &EntryNumber| hash_of(*number).for_index();
-        let layout = match self.numbers.try_reserve(additional, hasher) {
+        let full = self.numbers.num_buckets() / 8 * 7;
+        if wanted > full / 2 && wanted <= full - full / CHURN {
+            // Not full, but many buckets stand for entries that were removed. hashbrown would double.
+            return self.rebuild(full, hash_of);
+        }
+        self.allocate(additional, |number| hash_of(*number).for_index())
+    }
+
+    /// Lets hashbrown make room for `additional` more, and pays for it.
+    fn allocate(&mut self, additional: usize, hasher: impl Fn(&EntryNumber) -> u64) -> Result<()> {
+        let layout = match self.numbers.try_reserve(additional, &hasher) {
             // Many had been removed: it has been put in order in place.
             Ok(()) => return Ok(()),
-            Err(TryReserveError::CapacityOverflow) => return Err(too_many(wanted)),
+            Err(TryReserveError::CapacityOverflow) => return Err(too_many(self.numbers.len().saturating_add(additional))),
             Err(TryReserveError::AllocError { layout }) => layout,
         };
         self.numbers.allocator().pay(layout.size())?;
         // The outcome is told by whether the money was spent.
-        let _ = self.numbers.try_reserve(additional, hasher);
+        let _ = self.numbers.try_reserve(additional, &hasher);
         self.numbers.allocator().settle()
+    }
+
+    /// Moves all entries to a new table with room for `capacity`.
+    fn rebuild(&mut self, capacity: usize, hash_of: impl Fn(EntryNumber) -> StoredHash) -> Result<()> {
+        let mut fresh = Index::new(Arc::clone(self.numbers.allocator().memory()));
+        fresh.allocate(capacity, |number| hash_of(*number).for_index())?;
+        for number in &self.numbers {
+            fresh.insert(hash_of(*number), *number, &hash_of);
+        }
+        *self = fresh;
+        Ok(())
     }
 
     /// The first entry of `hash` for which `is_it` holds.
@@ -93,12 +117,6 @@ impl Index {
             return Ok(());
         }
         // Not by hashbrown's `shrink_to_fit`, which aborts the process if it can't allocate.
-        let mut smaller = Index::new(Arc::clone(self.numbers.allocator().memory()));
-        smaller.reserve(len, &hash_of)?;
-        for number in &self.numbers {
-            smaller.insert(hash_of(*number), *number, &hash_of);
-        }
-        *self = smaller;
-        Ok(())
+        self.rebuild(len, hash_of)
     }
 }

@@ -39,6 +39,35 @@ use std::hash::{BuildHasher, Hash, RandomState};
 /// assert_eq!(pages.remove(&10_000).map(|page| page[1]), Some(1));
 /// # Ok::<(), farptr::Error>(())
 /// ```
+///
+/// References borrow the map, and the scope:
+///
+/// ```compile_fail,E0502
+/// # let mem = farptr::FarMemory::builder().local_budget(4 << 20).build()?;
+/// # let mut map = farptr::RemHashMap::<u32, u32>::new_in(&mem);
+/// let scope = farptr::scope();
+/// let value = map.get(&1, &scope);
+/// map.insert(2, 2);
+/// println!("{value:?}");
+/// # Ok::<(), farptr::Error>(())
+/// ```
+/// ```compile_fail,E0505
+/// # let mem = farptr::FarMemory::builder().local_budget(4 << 20).build()?;
+/// # let mut map = farptr::RemHashMap::<u32, u32>::new_in(&mem);
+/// let scope = farptr::scope();
+/// let value = map.entry(1).or_default().into_mut(&scope);
+/// drop(scope);
+/// *value += 1;
+/// # Ok::<(), farptr::Error>(())
+/// ```
+/// ```compile_fail,E0499
+/// # let mem = farptr::FarMemory::builder().local_budget(4 << 20).build()?;
+/// # let mut map = farptr::RemHashMap::<u32, u32>::new_in(&mem);
+/// let mut pin = map.pin_mut(&1).unwrap();
+/// map.with_mut(&1, |value| *value += 1);
+/// *pin += 1;
+/// # Ok::<(), farptr::Error>(())
+/// ```
 pub struct RemHashMap<K: Far, V: Far, S = RandomState> {
     pub(super) table: Table<K, V>,
     hasher: S,

@@ -24,8 +24,8 @@
 //!   `read.rs`, `write.rs`), the entry API (`entry.rs`) and iteration (`iter.rs`, `into_iter.rs`).
 //!
 //! # What it costs
-//! Beside the 16-byte header of a local entry: 8 bytes of slot, 4 of note, and 5 for each bucket of the index, which is between 7/16 and 7/8
-//! full: 17.7 to 23.5 bytes an entry, plus at most one unfinished row. While the index doubles, the old one exists beside the new one: for
+//! Beside the 16-byte header of a local entry: 8 bytes of slot, 4 of note, and 5 for each bucket of the index, which is between 7/16 (less 1/32
+//! of that) and 7/8 full: 17.7 to 23.8 bytes an entry, plus at most one unfinished row. While the index doubles, the old one exists beside the new one: for
 //! that moment 6 bytes an entry more. All of it counts against the local budget, and is charged before it is allocated (`charged.rs`): a
 //! map that can't grow returns an error and is as it was.
 //!
@@ -34,8 +34,8 @@
 //! finding a key calls it before anything is changed, and after that a change runs to its end without any. What is dropped is out of the map
 //! before its `Drop` runs. So a panic leaves a valid map, and an inconsistent `Hash` or `Eq` one in which keys are not found.
 //!
-//! Comparing runs on a reference to the key. A key type that has something to drop may own far objects itself, which its `Eq` will
-//! deref: outside any scope, such keys are compared while pinned and not in a scope, so that these derefs may wait for memory.
+//! `Eq` and the closures run on references. An entry that has something to drop may own far objects itself, which they will deref: outside any
+//! scope, such an entry is pinned for them and they run in no scope, so that their derefs may wait for memory.
 //!
 //! # Why not
 //! - *Keys in the index*: fetches fewer entries in vain, but none is what 32 bits come to, and local memory is what a far map must save.

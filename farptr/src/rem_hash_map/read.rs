@@ -85,7 +85,7 @@ impl<K: Far + Eq + Hash, V: Far, S: BuildHasher> RemHashMap<K, V, S> {
         K: Borrow<Q>,
         Q: Hash + Eq + ?Sized,
     {
-        Ok(self.table.find(self.hash_of(key), |other| other.borrow() == key)?.is_some())
+        Ok(self.table.find_with(self.hash_of(key), |other| other.borrow() == key, |_| ())?.is_some())
     }
 
     /// Calls `f` with the value of `key`, in a scope of its own. Waits for local memory if need be.
@@ -111,8 +111,7 @@ impl<K: Far + Eq + Hash, V: Far, S: BuildHasher> RemHashMap<K, V, S> {
         K: Borrow<Q>,
         Q: Hash + Eq + ?Sized,
     {
-        let found = self.table.find(self.hash_of(key), |other| other.borrow() == key)?;
-        found.map(|number| self.table.entries.with(number, |(_, value)| f(value))).transpose()
+        self.table.find_with(self.hash_of(key), |other| other.borrow() == key, |(_, value)| f(value))
     }
 
     /// A clone of the value of `key`.

@@ -59,13 +59,10 @@ impl EntryNumber {
     #[inline]
     pub(super) const fn place(self) -> (usize, usize) {
         let shifted = self.index() + SHIFT;
-        if shifted >= LONG {
-            (shifted / LONG + SHORT_ROWS - 1, shifted % LONG)
-        } else if shifted >= SHORT {
-            (shifted / SHORT, shifted % SHORT)
-        } else {
-            (0, self.index())
-        }
+        // Written so that it compiles to moves on condition: in a map of a thousand entries a jump would be mispredicted half the time.
+        let (len, rows_less) = if shifted >= LONG { (LONG, SHORT_ROWS - 1) } else { (SHORT, 0) };
+        let before = if shifted < SHORT { SHIFT } else { 0 };
+        ((shifted >> len.trailing_zeros()) + rows_less, (shifted & (len - 1)) - before)
     }
 }
 

@@ -5,10 +5,8 @@ use super::entries::Entries;
 use super::hash::StoredHash;
 use super::index::Index;
 use super::row::EntryNumber;
-use crate::object::needs_drop;
 use crate::{Far, Scope};
 use farptr_runtime::memory::Memory;
-use farptr_runtime::scope::in_scope;
 use farptr_runtime::{Error, Result};
 use std::sync::Arc;
 
@@ -42,7 +40,7 @@ impl<K: Far, V: Far> Table<K, V> {
         let mut failure: Option<Error> = None;
         let found = self.index.find(hash, |number| {
             self.entries.hash(number) == hash
-                && self.compare(number, &mut is_key).unwrap_or_else(|error| {
+                && self.entries.with(number, |(key, _)| is_key(key)).unwrap_or_else(|error| {
                     failure = Some(error);
                     true
                 })
@@ -50,13 +48,24 @@ impl<K: Far, V: Far> Table<K, V> {
         failure.map_or(Ok(found), Err)
     }
 
-    fn compare(&self, number: EntryNumber, is_key: impl FnOnce(&K) -> bool) -> Result<bool> {
-        if needs_drop::<K>() && !in_scope() {
-            // The key may own far objects: its `Eq` can wait for memory to deref them if it is not in a scope.
-            let entry = self.entries.pin(number)?;
-            return Ok(is_key(&entry.0));
-        }
-        self.entries.with(number, |(key, _)| is_key(key))
+    /// As `find`, and calls `f` with the entry at once.
+    pub(super) fn find_with<R>(
+        &self,
+        hash: StoredHash,
+        mut is_key: impl FnMut(&K) -> bool,
+        f: impl FnOnce(&(K, V)) -> R,
+    ) -> Result<Option<R>> {
+        let mut f = Some(f);
+        let mut found = None;
+        self.index.find(hash, |number| {
+            if self.entries.hash(number) != hash {
+                return false;
+            }
+            let here = self.entries.with(number, |entry| if is_key(&entry.0) { f.take().map(|f| f(entry)) } else { None });
+            found = here.transpose();
+            found.is_some()
+        });
+        found.transpose()
     }
 
     /// As `find`, in the caller's scope.

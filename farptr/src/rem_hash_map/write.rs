@@ -31,6 +31,8 @@ impl<K: Far + Eq + Hash, V: Far, S: BuildHasher> RemHashMap<K, V, S> {
         let hash = self.hash_of(&key);
         match self.table.find(hash, |other| *other == key)? {
             Some(number) => {
+                // Now, for its `Drop` may panic, and what was replaced must not be lost in that.
+                drop(key);
                 let old = self.table.entries.with_mut(number, |(_, place)| mem::replace(place, value))?;
                 Ok(Some(old))
             }
@@ -139,7 +141,7 @@ impl<K: Far + Eq + Hash, V: Far, S: BuildHasher> RemHashMap<K, V, S> {
         K: Borrow<Q>,
         Q: Hash + Eq + ?Sized,
     {
-        Ok(self.try_remove_entry(key)?.map(|(_, value)| value))
+        Ok(self.try_remove_entry(key)?.map(value_of))
     }
 
     /// Removes `key`, and returns the key that was in the map and its value.
@@ -203,11 +205,25 @@ impl<K: Far + Eq + Hash, V: Far, S: BuildHasher> RemHashMap<K, V, S> {
     }
 }
 
+/// The value of an entry; the key is dropped first, so that the value is not lost if its `Drop` panics.
+pub(super) fn value_of<K, V>((key, value): (K, V)) -> V {
+    drop(key);
+    value
+}
+
 impl<K: Far + Eq + Hash, V: Far, S: BuildHasher> Extend<(K, V)> for RemHashMap<K, V, S> {
     /// # Panics
     /// If one can't be inserted: see [`try_extend`](RemHashMap::try_extend).
     fn extend<I: IntoIterator<Item = (K, V)>>(&mut self, iter: I) {
         ok(self.try_extend(iter));
+    }
+}
+
+impl<'a, K: Far + Eq + Hash + Copy, V: Far + Copy, S: BuildHasher> Extend<(&'a K, &'a V)> for RemHashMap<K, V, S> {
+    /// # Panics
+    /// If one can't be inserted: see [`try_extend`](RemHashMap::try_extend).
+    fn extend<I: IntoIterator<Item = (&'a K, &'a V)>>(&mut self, iter: I) {
+        ok(self.try_extend(iter.into_iter().map(|(key, value)| (*key, *value))));
     }
 }
 

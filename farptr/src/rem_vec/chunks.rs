@@ -1,7 +1,7 @@
 //! The chunks of a vector: room for elements, initialised or not.
 
-use crate::Far;
 use crate::object::{self, Handle};
+use crate::{Far, Scope};
 use farptr_runtime::memory::Memory;
 use farptr_runtime::word::Slot;
 use farptr_runtime::{Error, Result};
@@ -76,6 +76,32 @@ impl<T: Far> Chunks<T> {
         let room = if chunk == 0 { self.first } else { self.per_chunk() };
         // SAFETY: the slot was made by `make` with this much room and is in use until `pop_chunk` or `drop`; `MaybeUninit` needs no value.
         unsafe { Handle::new(self.slots[chunk], room) }
+    }
+
+    /// The address of element `index`, for reading.
+    ///
+    /// # Safety
+    /// `index` is below the vector's length; the vector is borrowed, shared, as long as what is made of the address.
+    #[inline(always)]
+    pub(super) unsafe fn element(&self, index: usize, scope: &Scope) -> Result<*const T> {
+        let (chunk, at) = self.split(index);
+        // SAFETY: elements below the length have a chunk.
+        let slot = unsafe { *self.slots.get_unchecked(chunk) };
+        // SAFETY: passed on; the element lies in the chunk's object.
+        unsafe { Ok(Chunk::<T>::start(slot, scope, || self.chunk(chunk))?.cast::<T>().add(at)) }
+    }
+
+    /// The address of element `index`, for writing.
+    ///
+    /// # Safety
+    /// As for `element`, and the borrow is exclusive.
+    #[inline(always)]
+    pub(super) unsafe fn element_mut(&mut self, index: usize, scope: &Scope) -> Result<*mut T> {
+        let (chunk, at) = self.split(index);
+        // SAFETY: elements below the length have a chunk.
+        let slot = unsafe { *self.slots.get_unchecked(chunk) };
+        // SAFETY: passed on; the element lies in the chunk's object.
+        unsafe { Ok(Chunk::<T>::start_mut(slot, scope, || self.chunk(chunk))?.cast::<T>().add(at)) }
     }
 
     fn layout(room: usize) -> Result<Layout> {

@@ -182,9 +182,8 @@ impl<T: Far> RemVec<T> {
         if index >= self.len {
             return Ok(None);
         }
-        let (chunk, at) = self.chunks.split(index);
         // SAFETY: `&self` is borrowed for `'a`; elements below the length are initialised.
-        Ok(Some(unsafe { self.chunks.chunk(chunk).get(scope)?.get_unchecked(at).assume_init_ref() }))
+        Ok(Some(unsafe { &*self.chunks.element(index, scope)? }))
     }
 
     /// A reference for writing to element `index`; `None` past the end.
@@ -209,9 +208,8 @@ impl<T: Far> RemVec<T> {
         if index >= self.len {
             return Ok(None);
         }
-        let (chunk, at) = self.chunks.split(index);
         // SAFETY: `&mut self` is borrowed for `'a`; elements below the length are initialised.
-        Ok(Some(unsafe { self.chunks.chunk(chunk).get_mut(scope)?.get_unchecked_mut(at).assume_init_mut() }))
+        Ok(Some(unsafe { &mut *self.chunks.element_mut(index, scope)? }))
     }
 
     /// Calls `f` with element `index`, in a scope of its own; `None` past the end. Waits for local memory if need be.

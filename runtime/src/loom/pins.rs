@@ -99,6 +99,26 @@ fn clean_object_pinned_for_writing() {
     });
 }
 
+/// A pin that is forgotten (`mem::forget`) lets the borrow end, so that the object may be written; the mark may be on it already.
+#[test]
+fn object_is_written_under_a_leaked_pin() {
+    check(3, &["lost", "put back", "moved by its writer", "still pinned"], || {
+        let world = World::with_present(Freshness::Dirty, Warmth::Hot);
+        let (mutator, its) = (Mutator::new(&world, 1), Rc::clone(&world));
+        let leaking = thread::spawn(move || {
+            if its.pins.try_pin(&its.slot) {
+                mutator.scope(|| mutator.write(2));
+            }
+        });
+        let mut evacuator = Evacuator::new(&world, true, &[2], &[1]);
+        evacuator.round(0);
+        evacuator.free_limbo();
+        leaking.join().unwrap();
+        saw(if world.slot.load().pins() > 0 { "still pinned" } else { "pin gone" });
+        world.check_end(Some(2));
+    });
+}
+
 /// From 254 pins on: each of two threads pins twice and unpins twice, so that the count fills and pins overflow.
 #[test]
 fn pins_that_overflow_are_counted() {

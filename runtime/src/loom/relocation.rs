@@ -24,20 +24,18 @@ fn readers_keep_the_old_place_until_the_next_grace_period() {
     });
 }
 
-/// The limbo of one round is freed by the next, which relocates the object once more.
+/// The limbo of one round is freed after the grace period of the next, in which the object, cold by now, leaves.
 #[test]
-fn object_is_relocated_twice_under_two_readers() {
-    check(2, &["relocated", "freed from limbo", "let go"], || {
+fn object_is_relocated_and_leaves_in_the_next_round() {
+    check(3, &["relocated", "freed from limbo", "let go", "rescued"], || {
         let world = World::with_present(Freshness::Clean, Warmth::Hot);
-        let readers = [1].map(|spare| {
-            let mutator = Mutator::new(&world, spare);
-            thread::spawn(move || mutator.scope(|| assert_eq!((mutator.read(), mutator.read()), (FIRST, FIRST))))
-        });
+        let mutator = Mutator::new(&world, 1);
+        let reader = thread::spawn(move || mutator.scope(|| assert_eq!((mutator.read(), mutator.read()), (FIRST, FIRST))));
         let mut evacuator = Evacuator::new(&world, true, &[3, 2], &[]);
         evacuator.round(0);
         evacuator.round(2);
         evacuator.free_limbo();
-        readers.into_iter().for_each(|reader| reader.join().unwrap());
+        reader.join().unwrap();
         world.check_end(Some(FIRST));
     });
 }
@@ -149,4 +147,25 @@ fn writer_after_a_reader_whose_scope_is_still_open() {
         assert!(!world.slot.load().is_present_at(addr_of(3)));
         world.check_end(Some(2));
     });
+}
+
+/// The place that the writer moves the object to becomes a victim of the same round, so that the object is marked twice in it: what the evacuator
+/// takes back for the first mark must not hurt the second.
+#[test]
+fn object_is_marked_at_two_places_in_one_round() {
+    for (spares, outcomes) in [(true, ["relocated", "lost"].as_slice()), (false, &["written back", "lost", "fetched"])] {
+        check(3, outcomes, move || {
+            let world = World::with_present(Freshness::Dirty, Warmth::Hot);
+            let mutator = Mutator::new(&world, 1).and(3);
+            let writer = thread::spawn(move || {
+                mutator.scope(|| mutator.write(2));
+                mutator.scope(|| mutator.write(3));
+            });
+            let mut evacuator = Evacuator::new(&world, spares, &[2], &[1]);
+            evacuator.round_over(&[0, 1], true);
+            evacuator.free_limbo();
+            writer.join().unwrap();
+            world.check_end(Some(3));
+        });
+    }
 }

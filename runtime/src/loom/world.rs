@@ -8,10 +8,10 @@ use crate::addr::{FarAddr, ObjectAddr};
 use crate::memory::pin::Overflow;
 use crate::scope::{AccessHint, Registry, ThreadRecord};
 use crate::steps::{self, Access, Claim, Fate, Mark, Plan};
-use crate::sync::yield_now;
+use crate::sync::{AtomicU64, Ordering, yield_now};
 use crate::word::{FarPlace, Freshness, Slot, Stamp, State, Warmth, Word};
 use loom::cell::Cell as Bytes;
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
@@ -23,9 +23,9 @@ pub(super) const FIRST: u64 = 1;
 const POISON: u64 = u64::MAX;
 
 /// Raw far address in the header of an object that was never fetched.
-const NO_FAR: u64 = 0;
+pub(super) const NO_FAR: u64 = 0;
 
-const PLACES: usize = 4;
+const PLACES: usize = 5;
 const FAR_COPIES: usize = 3;
 
 /// Room for one local object.
@@ -33,12 +33,24 @@ pub(super) struct Place {
     pub(super) contents: Bytes<u64>,
     /// The raw far address in the header.
     far: Bytes<u64>,
+    /// Not zero once the object in it is settled: until then its segment is busy, and no victim.
+    settled: AtomicU64,
 }
 
 impl Place {
-    fn fill(&self, contents: u64, far: u64) {
+    pub(super) fn fill(&self, contents: u64, far: u64) {
         self.contents.set(contents);
         self.far.set(far);
+    }
+
+    /// As `Heap::settle`.
+    pub(super) fn settle(&self) {
+        self.settled.store(1, Ordering::Release);
+    }
+
+    /// As `Heap::is_busy`.
+    fn is_busy(&self) -> bool {
+        self.settled.load(Ordering::Acquire) == 0
     }
 }
 
@@ -78,7 +90,11 @@ impl World {
         Rc::new(World {
             registry: Registry::new(),
             slot: Slot::new(word),
-            places: std::array::from_fn(|_| Place { contents: Bytes::new(POISON), far: Bytes::new(POISON) }),
+            places: std::array::from_fn(|_| Place {
+                contents: Bytes::new(POISON),
+                far: Bytes::new(POISON),
+                settled: AtomicU64::new(0),
+            }),
             far: std::array::from_fn(|_| FarCopy {
                 contents: Bytes::new(POISON),
                 written: Cell::new(false),
@@ -93,6 +109,7 @@ impl World {
         let world = World::new(Word::present(addr_of(0), freshness, warmth));
         let clean = freshness == Freshness::Clean;
         world.places[0].fill(FIRST, if clean { far_of(0).to_bits() } else { NO_FAR });
+        world.places[0].settle();
         if clean {
             world.write_far(0, FIRST);
         }
@@ -110,6 +127,7 @@ impl World {
     pub(super) fn with_pins(pins: u8) -> Rc<Self> {
         let world = World::new(Word::present(addr_of(0), Freshness::Dirty, Warmth::Hot).with_pins(pins));
         world.places[0].fill(FIRST, NO_FAR);
+        world.places[0].settle();
         world
     }
 
@@ -163,23 +181,30 @@ impl World {
 pub(super) struct Mutator {
     world: Rc<World>,
     record: Arc<ThreadRecord>,
-    /// Where what it allocates lies. A copy that was made in vain gives the place back, which nobody has learnt of.
-    spare: Cell<usize>,
+    /// Where what it allocates lies, last one first. A copy that was made in vain gives its place back, which nobody has learnt of.
+    spares: RefCell<Vec<usize>>,
 }
 
 impl Mutator {
-    /// A mutator that allocates in the place `spare`, once.
+    /// A mutator that allocates once, in the place `spare`.
     pub(super) fn new(world: &Rc<World>, spare: usize) -> Self {
-        Mutator { world: Rc::clone(world), record: world.registry.register(), spare: Cell::new(spare) }
+        Mutator { world: Rc::clone(world), record: world.registry.register(), spares: RefCell::new(vec![spare]) }
     }
 
-    fn spare(&self) -> &Place {
-        assert!(self.spare.get() < PLACES, "the model allows for more allocations");
-        &self.world.places[self.spare.get()]
+    /// Allocates once more, in the place `spare`.
+    pub(super) fn and(self, spare: usize) -> Self {
+        self.spares.borrow_mut().insert(0, spare);
+        self
     }
 
-    fn take_spare(&self) {
-        self.spare.set(PLACES);
+    fn spare(&self) -> usize {
+        *self.spares.borrow().last().expect("the model allows for more allocations")
+    }
+
+    /// What was allocated last is published.
+    fn settle_spare(&self) {
+        let spare = self.spares.borrow_mut().pop();
+        self.world.places[spare.expect("filled before")].settle();
     }
 
     /// A scope around `body`.
@@ -216,10 +241,10 @@ impl Mutator {
     pub(super) fn fetch(&self, claimed: Word) {
         let State::Fetching(FarPlace::At(from)) = claimed.state() else { panic!("a claim: {claimed:?}") };
         saw("fetched");
-        self.spare().fill(self.world.far[copy_at(from)].contents.get(), from.to_bits());
-        let to = Word::present(addr_of(self.spare.get()), Freshness::Clean, Warmth::Cold);
+        self.world.places[self.spare()].fill(self.world.far[copy_at(from)].contents.get(), from.to_bits());
+        let to = Word::present(addr_of(self.spare()), Freshness::Clean, Warmth::Cold);
         self.world.slot.publish(claimed, to).expect("a claimed word is changed by its claimer only");
-        self.take_spare();
+        self.settle_spare();
     }
 
     /// Where the object may be read until the scope ends. Follows `Handle::get` and `Memory::access_slow`.
@@ -267,14 +292,14 @@ impl Mutator {
                 Access::Again => {}
                 // As `Memory::self_relocate`.
                 Access::Move => {
-                    let to = addr_of(self.spare.get());
-                    self.spare().fill(places[place_at(addr)].contents.get(), NO_FAR);
+                    let to = addr_of(self.spare());
+                    self.world.places[self.spare()].fill(places[place_at(addr)].contents.get(), NO_FAR);
                     let Ok(dead) = steps::move_away(slot, word, to, || self.world.header_far(addr)) else { continue };
                     saw("moved by its writer");
                     if let Some(far) = dead {
                         self.world.bury(FarAddr::from_bits(far));
                     }
-                    self.take_spare();
+                    self.settle_spare();
                     return &places[place_at(to)];
                 }
                 Access::Wait => panic!("nobody waits for a small object"),
@@ -358,43 +383,50 @@ impl Evacuator {
 
     /// One round, with the victim `at`.
     pub(super) fn round(&mut self, at: usize) {
-        let marked = steps::mark(&self.world.slot, addr_of(at), self.spares);
-        self.finish_round(at, marked, true);
+        self.round_over(&[at], true);
     }
 
     /// A round whose grace period is given up, because a scope outlasts it.
     pub(super) fn round_without_grace(&mut self, at: usize) {
-        let marked = steps::mark(&self.world.slot, addr_of(at), self.spares);
-        self.finish_round(at, marked, false);
+        self.round_over(&[at], false);
     }
 
-    fn finish_round(&mut self, at: usize, marked: Mark, patient: bool) {
+    /// One round with these victims.
+    pub(super) fn round_over(&mut self, victims: &[usize], patient: bool) {
         let world = Rc::clone(&self.world);
-        let mut left = self.others + usize::from(marked != Mark::Gone);
-        let mut relocated = false;
+        let victims = victims.iter().filter(|at| !world.places[**at].is_busy());
+        let marked: Vec<_> = victims.map(|at| (*at, steps::mark(&world.slot, addr_of(*at), self.spares))).collect();
         let mut grace = world.registry.begin_grace();
         let graceful = patient && grace.wait_until(Instant::now());
         if graceful {
             self.after_grace();
         }
-        if let Mark::Marked(word) = marked {
-            let gone = match graceful {
-                true => self.settle(at, word, &mut relocated),
-                false => !steps::keep(&world.slot, word, addr_of(at)),
-            };
-            left -= usize::from(gone);
-        }
-        match steps::fate(left, relocated, self.referred && !graceful) {
-            Fate::PutBack { referred } => {
-                saw("put back");
-                self.referred = referred;
-            }
-            Fate::Limbo => self.limbo.push(at),
-            Fate::Free => {
-                saw("freed at once");
-                world.free(at);
+        let settled: Vec<_> = marked.into_iter().map(|(at, mark)| self.finish(at, mark, graceful)).collect();
+        for (at, left, relocated) in settled {
+            match steps::fate(left, relocated, self.referred && !graceful) {
+                Fate::PutBack { referred } => {
+                    saw("put back");
+                    self.referred = referred;
+                }
+                Fate::Limbo => self.limbo.push(at),
+                Fate::Free => {
+                    saw("freed at once");
+                    world.free(at);
+                }
             }
         }
+    }
+
+    /// How many objects are left in the victim, and whether one was relocated.
+    fn finish(&mut self, at: usize, mark: Mark, graceful: bool) -> (usize, usize, bool) {
+        let mut relocated = false;
+        let stays = match mark {
+            Mark::Gone => false,
+            Mark::Stays => true,
+            Mark::Marked(word) if graceful => !self.settle(at, word, &mut relocated),
+            Mark::Marked(word) => steps::keep(&self.world.slot, word, addr_of(at)),
+        };
+        (at, self.others + usize::from(stays), relocated)
     }
 
     /// Whether the object has left its place. As `Round::settle`, `relocate`, `append` and `finish`.
@@ -409,7 +441,9 @@ impl Evacuator {
             Plan::Relocate => {
                 let to = self.to.pop().expect("the model allows for more relocations");
                 places[to].fill(places[at].contents.get(), places[at].far.get());
-                match slot.finish_relocated(word, addr_of(to)) {
+                let finished = slot.finish_relocated(word, addr_of(to));
+                places[to].settle();
+                match finished {
                     Ok(_) => {
                         saw("relocated");
                         *relocated = true;

@@ -3,7 +3,7 @@
 
 use super::Memory;
 use crate::error::Result;
-use crate::scope::AccessHint;
+use crate::scope::{AccessHint, current_hint};
 use crate::sync::{Mutex, MutexGuard};
 use crate::word::{PinOutcome, Slot, UnpinOutcome};
 use std::alloc::Layout;
@@ -26,10 +26,20 @@ impl Overflow {
     }
 
     /// Pins the object if it is present.
+    #[cfg(all(test, farptr_loom))]
     pub(crate) fn try_pin(&self, slot: &Slot) -> bool {
+        self.try_pin_as(slot, AccessHint::Normal)
+    }
+
+    /// Pins the object if it is present. Counts as a use unless `hint` is non-temporal.
+    fn try_pin_as(&self, slot: &Slot, hint: AccessHint) -> bool {
         let mut word = slot.load();
         while word.is_present() {
-            match slot.pin(word) {
+            let outcome = match hint {
+                AccessHint::Normal => slot.pin(word),
+                AccessHint::NonTemporal => slot.pin_cold(word),
+            };
+            match outcome {
                 PinOutcome::Pinned(_) => return true,
                 PinOutcome::Changed(now) => word = now,
                 PinOutcome::Full => {
@@ -82,17 +92,39 @@ impl Memory {
             if self.try_pin_present(slot) {
                 return Ok(());
             }
-            self.prepare(slot, layout, AccessHint::Normal)?;
+            self.prepare(slot, layout, current_hint())?;
         }
     }
 
-    /// Pins the object if it is present.
+    /// Pins the object if it is present. Counts as a use unless this thread's hint is non-temporal.
     pub fn try_pin_present(&self, slot: &Slot) -> bool {
-        self.pins.try_pin(slot)
+        self.pins.try_pin_as(slot, current_hint())
     }
 
     /// Takes one pin away.
     pub fn unpin(&self, slot: &Slot) {
         self.pins.unpin(slot);
+    }
+}
+
+#[cfg(all(test, not(farptr_loom)))]
+mod tests {
+    use super::*;
+    use crate::addr::ObjectAddr;
+    use crate::word::{Freshness, Warmth, Word};
+
+    #[test]
+    fn non_temporal_pin_holds_and_does_not_count_as_a_use() {
+        let pins = Overflow::default();
+        let slot = Slot::new(Word::present(ObjectAddr::new(0x1000), Freshness::Clean, Warmth::Cold));
+        let marked = slot.mark_evacuating(slot.load()).unwrap();
+        assert!(pins.try_pin_as(&slot, AccessHint::NonTemporal));
+        assert!(!slot.load().is_hot() && !slot.load().is_evacuating() && slot.load() != marked);
+        (1..1000).for_each(|_| assert!(pins.try_pin_as(&slot, AccessHint::NonTemporal)));
+        assert_eq!((slot.load().pins(), slot.load().is_hot()), (u8::MAX, false));
+        (0..1000).for_each(|_| pins.unpin(&slot));
+        assert_eq!(slot.load().pins(), 0);
+        assert!(pins.try_pin_as(&slot, AccessHint::Normal));
+        assert!(slot.load().is_hot());
     }
 }

@@ -19,14 +19,17 @@ pub trait Relief: Send + Sync + std::fmt::Debug {
     /// anything was freed. Takes some 50 us, or as long as the write-back of a round if its victims are dirty.
     fn assist(&self, memory: &Memory) -> bool;
 
-    /// The caller, outside any scope, can't go on without about `bytes`: returns when something has been freed, or with the reason why
-    /// nothing can be. At most until `deadline`.
-    fn relieve(&self, memory: &Memory, bytes: usize, deadline: Instant) -> Result<()>;
+    /// The caller, outside any scope, can't go on without about `bytes`: runs a round, or waits for another's. Returns when it is worth trying again, or with
+    /// the reason why it is not.
+    fn relieve(&self, memory: &Memory, bytes: usize) -> Result<()>;
 }
 
 /// How long a thread inside a scope tries again before it gets `ScopeExhausted`: a round that does not wait for this scope is
 /// over by then; one that does would wait for ever.
 const PATIENCE_IN_SCOPE: Duration = Duration::from_millis(2);
+
+/// Attempts before a passed deadline counts: a process that was stopped for a while has lost nothing but time.
+const LEAST_ATTEMPTS: u32 = 16;
 
 impl Memory {
     /// Tries until `attempt` succeeds, or local memory can't be had.
@@ -46,12 +49,14 @@ impl Memory {
             return self.make_room_in_scope(bytes, attempt);
         }
         let deadline = Instant::now() + self.timeout;
+        let mut attempts = 0;
         loop {
-            self.relief()?.relieve(self, bytes, deadline)?;
+            self.relief()?.relieve(self, bytes)?;
             if let Some(result) = attempt() {
                 return Ok(result);
             }
-            if Instant::now() >= deadline {
+            attempts += 1;
+            if attempts >= LEAST_ATTEMPTS && Instant::now() >= deadline {
                 return Err(self.out_of_local(bytes, "nothing more could be evacuated in time"));
             }
         }
