@@ -14,7 +14,7 @@ use farptr_runtime::{Error, Result};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError, Weak};
 use std::thread::Thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Rounds without progress after which hot objects are not spared any more.
 const MERCIFUL_ROUNDS: u32 = 2;

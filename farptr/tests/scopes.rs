@@ -237,7 +237,7 @@ fn a_drop_may_use_far_memory() {
 static COUNTED: AtomicUsize = AtomicUsize::new(0);
 
 #[derive(Far)]
-struct Counted(RemBox<u64>);
+struct Counted(#[expect(dead_code, reason = "owned, to be dropped")] RemBox<u64>);
 
 impl Drop for Counted {
     fn drop(&mut self) {
