@@ -9,11 +9,12 @@ use crate::cleaner;
 use crate::far_log::FarLog;
 use crate::round::{self, Mercy, Outcome, RoundState};
 use farptr_runtime::memory::{Memory, Relief};
+use farptr_runtime::scope::in_scope;
 use farptr_runtime::{Error, Result};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError, Weak};
 use std::thread::Thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Rounds without progress after which hot objects are not spared any more.
 const MERCIFUL_ROUNDS: u32 = 2;
@@ -156,11 +157,16 @@ impl Evacuator {
         state.log.return_free_slabs(memory)
     }
 
-    /// Runs rounds until every object that can leave has left.
+    /// Runs rounds until every object that can leave has left. Gives up on what a scope holds back for longer than the memory's timeout; inside a
+    /// scope of the calling thread, which would outlast any, it does nothing.
     ///
     /// # Errors
     /// If write-back fails.
     pub fn evacuate_all(&self, memory: &Memory) -> Result<()> {
+        if in_scope() {
+            return Ok(());
+        }
+        let deadline = Instant::now() + memory.timeout();
         let mut state = self.lock();
         memory.heap().seal_all();
         // Twice around: objects that were in use at the first look, and what has been put back.
@@ -171,7 +177,7 @@ impl Evacuator {
             if let Some(error) = outcome.error {
                 return Err(error);
             }
-            if outcome.victims == 0 {
+            if outcome.victims == 0 || outcome.scopes_too_long && Instant::now() >= deadline {
                 break;
             }
         }

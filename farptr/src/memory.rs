@@ -196,7 +196,8 @@ impl FarMemory {
         self.inner.embedded.iter().map(|lender| lender.resident_bytes() as u64).sum()
     }
 
-    /// Sends every object away that can leave: none that is pinned or referred to in an open scope. Mostly for tests and measurements.
+    /// Sends every object away that can leave: none that is pinned or referred to in an open scope. Inside a scope of the calling thread it does
+    /// nothing. Mostly for tests and measurements.
     ///
     /// # Errors
     /// If a server fails.

@@ -20,7 +20,8 @@ pub fn barrier() -> Barrier {
     })
 }
 
-/// Issues the expedited barrier. False if the kernel refused, which it does not once registration has succeeded.
+/// Issues the expedited barrier. False if the kernel refused, which it does not once registration has succeeded, unless the calling thread has been
+/// forbidden the system call since.
 pub fn expedited_barrier() -> bool {
     membarrier(libc::MEMBARRIER_CMD_PRIVATE_EXPEDITED).is_ok()
 }

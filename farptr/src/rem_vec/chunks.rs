@@ -61,7 +61,8 @@ impl<T: Far> Chunks<T> {
     pub(super) fn capacity(&self) -> usize {
         match self.slots.len() {
             0 => 0,
-            chunks => self.first + (chunks - 1) * self.per_chunk(),
+            // Of nothings there is room for more than can be counted.
+            chunks => self.first.saturating_add((chunks - 1).saturating_mul(self.per_chunk())),
         }
     }
 
@@ -198,6 +199,28 @@ impl<T: Far> Chunks<T> {
             chunk.release();
             Memory::free_slot(chunk.slot);
         }
+    }
+
+    /// Moves the contents of the last chunk into ordinary memory, and gives the chunk up. Takes no local memory.
+    ///
+    /// # Errors
+    /// If they can't be fetched; nothing has changed then.
+    pub(super) fn take_last(&mut self) -> Result<Vec<MaybeUninit<T>>> {
+        let chunk = self.chunk(self.slots.len() - 1);
+        let mut contents: Vec<MaybeUninit<T>> = Vec::with_capacity(chunk.meta);
+        // SAFETY: the chunk belongs to this vector, borrowed exclusively, and its slot is taken out of it below; the room fits the chunk's elements,
+        // which need not be initialised.
+        unsafe {
+            chunk.take(contents.as_mut_ptr().cast())?;
+            contents.set_len(chunk.meta);
+        }
+        self.slots.pop();
+        if self.slots.is_empty() {
+            self.first = 0;
+        }
+        // SAFETY: `take` has left the slot vacant, and it is in no vector any more.
+        unsafe { Memory::free_slot(chunk.slot) };
+        Ok(contents)
     }
 
     /// Gives up the chunks that hold none of the first `len` elements.

@@ -462,30 +462,47 @@ impl<T: Far> RemVec<T> {
         while self.len > len {
             let (chunk, at) = self.chunks.split(self.len - 1);
             let first = at.saturating_sub(self.len - 1 - len);
-            let chunk = self.chunks.chunk(chunk);
+            // Chunks without elements stand in the way of the last one that has some.
+            self.chunks.truncate(self.len);
             let elements = first..at + 1;
             // The elements count as gone before any is dropped: a panic in a `Drop` leaks the rest of the chunk.
             self.len -= elements.len();
-            // SAFETY: borrowed exclusively; the elements are initialised and, by the new length, never touched again.
-            match unsafe { chunk.pin_mut() } {
-                Ok(mut slice) => {
-                    struct Unpin<T: Far>(super::chunks::Chunk<T>);
-                    impl<T: Far> Drop for Unpin<T> {
-                        fn drop(&mut self) {
-                            self.0.unpin();
-                        }
-                    }
-                    let _unpin = Unpin(chunk);
-                    // SAFETY: pinned for writing until the guard is dropped; see above.
-                    unsafe { std::ptr::drop_in_place(init_mut(&mut slice.as_mut()[elements])) };
-                }
-                Err(error) => {
-                    tracing::error!(%error, "elements of a RemVec can't be fetched, so what they own is leaked");
-                    self.chunks.memory().count_lost_drop();
-                }
+            let dropped = if first == 0 { self.drop_last_chunk(elements) } else { self.drop_in_chunk(chunk, elements) };
+            if let Err(error) = dropped {
+                tracing::error!(%error, "elements of a RemVec can't be fetched, so what they own is leaked");
+                self.chunks.memory().count_lost_drop();
+                self.chunks.truncate(self.len);
             }
         }
         self.chunks.truncate(self.len);
+    }
+
+    /// Drops `elements` of the last chunk, which are all that it has, and the chunk. Needs no local memory: it may be that there is none, for
+    /// example in a scope that is exhausted.
+    ///
+    /// The elements are initialised and below the length no more.
+    fn drop_last_chunk(&mut self, elements: Range<usize>) -> Result<()> {
+        let mut contents = self.chunks.take_last()?;
+        // SAFETY: initialised, moved out of the chunk, and by the new length never touched again.
+        unsafe { std::ptr::drop_in_place(init_mut(&mut contents[elements])) };
+        Ok(())
+    }
+
+    /// Drops `elements` of a chunk that goes on. They are initialised and below the length no more.
+    fn drop_in_chunk(&mut self, chunk: usize, elements: Range<usize>) -> Result<()> {
+        struct Unpin<T: Far>(super::chunks::Chunk<T>);
+        impl<T: Far> Drop for Unpin<T> {
+            fn drop(&mut self) {
+                self.0.unpin();
+            }
+        }
+        let chunk = self.chunks.chunk(chunk);
+        // SAFETY: borrowed exclusively, until the pin is given back.
+        let mut slice = unsafe { chunk.pin_mut()? };
+        let _unpin = Unpin(chunk);
+        // SAFETY: pinned for writing until the guard is dropped; initialised and, by the new length, never touched again.
+        unsafe { std::ptr::drop_in_place(init_mut(&mut slice.as_mut()[elements])) };
+        Ok(())
     }
 
     /// Drops all elements.

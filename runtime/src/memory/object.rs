@@ -330,6 +330,9 @@ impl Memory {
                     // owner, who is here, gives it up, before which `give_up` reads the header.
                     let far = || unsafe { ObjectHeader::read(addr) }.far();
                     if let Ok(dead) = steps::give_up(slot, word, far) {
+                        if word.pins() == u8::MAX {
+                            self.pins.forget(slot);
+                        }
                         if let Some(far) = dead {
                             self.bury_far(self.far_place_of(far, layout), layout.size());
                         }

@@ -57,6 +57,12 @@ impl Overflow {
         false
     }
 
+    /// The object is gone, with pins that were forgotten: they must not count for the slot's next object.
+    #[cold]
+    pub(crate) fn forget(&self, slot: &Slot) {
+        self.lock().remove(&(std::ptr::from_ref(slot) as usize));
+    }
+
     /// Takes one pin away.
     pub(crate) fn unpin(&self, slot: &Slot) {
         if slot.unpin() == UnpinOutcome::Full {

@@ -14,6 +14,8 @@ use std::time::Instant;
 #[derive(Debug)]
 pub struct Grace {
     open: Vec<(Arc<ThreadRecord>, u64)>,
+    /// Whether the clocks mean anything.
+    is_fenced: bool,
 }
 
 /// Turns of spinning before the evacuator gives up its time slice: a scope on another core usually ends within a microsecond.
@@ -26,13 +28,18 @@ const YIELDS: u32 = 50;
 
 impl Grace {
     pub(super) fn new(open: impl Iterator<Item = (Arc<ThreadRecord>, u64)>) -> Self {
-        Grace { open: open.collect() }
+        Grace { open: open.collect(), is_fenced: true }
+    }
+
+    /// One that is never over, for want of a fence.
+    pub(super) fn never() -> Self {
+        Grace { open: Vec::new(), is_fenced: false }
     }
 
     /// Whether it is over. Does not block.
     pub fn is_over(&mut self) -> bool {
         self.open.retain(|(record, clock)| record.read() == *clock);
-        self.open.is_empty()
+        self.open.is_empty() && self.is_fenced
     }
 
     /// Waits until it is over, at most until `deadline`. False if a scope outlasted it.
@@ -41,6 +48,9 @@ impl Grace {
     pub fn wait_until(&mut self, deadline: Instant) -> bool {
         let mut turn = 0u32;
         while !self.is_over() {
+            if !self.is_fenced {
+                return false;
+            }
             turn = turn.saturating_add(1);
             if turn < SPINS {
                 spin_loop();
@@ -60,9 +70,9 @@ impl Grace {
     #[must_use]
     #[cfg(farptr_loom)]
     pub fn wait_until(&mut self, _deadline: Instant) -> bool {
-        while !self.is_over() {
+        while self.is_fenced && !self.is_over() {
             yield_now();
         }
-        true
+        self.is_fenced
     }
 }

@@ -28,12 +28,19 @@ struct Local {
     record: Cell<*const ThreadRecord>,
     depth: Cell<usize>,
     hint: Cell<AccessHint>,
+    /// The hint outside all scopes.
+    hint_outside: Cell<AccessHint>,
 }
 
 thread_local! {
     // Without a destructor, so that its access is a plain offset from the thread pointer.
     static LOCAL: Local = const {
-        Local { record: Cell::new(ptr::null()), depth: Cell::new(0), hint: Cell::new(AccessHint::Normal) }
+        Local {
+            record: Cell::new(ptr::null()),
+            depth: Cell::new(0),
+            hint: Cell::new(AccessHint::Normal),
+            hint_outside: Cell::new(AccessHint::Normal),
+        }
     };
     static REGISTRATION: RefCell<Option<Registration>> = const { RefCell::new(None) };
 }
@@ -158,6 +165,8 @@ impl Drop for Scope {
             let depth = local.depth.get() - 1;
             local.depth.set(depth);
             if depth == 0 {
+                // Scopes that ended in another order than they began have left each other's hints behind.
+                local.hint.set(local.hint_outside.get());
                 // SAFETY: as in `with_hint`; the scope that ends here had set the record.
                 unsafe { &*local.record.get() }.leave();
             }
@@ -179,7 +188,12 @@ impl Hinted {
     /// Accesses are `hint` from now on.
     #[inline]
     pub fn new(hint: AccessHint) -> Self {
-        LOCAL.with(|local| Hinted { previous: local.hint.replace(hint), _here: PhantomData })
+        LOCAL.with(|local| {
+            if local.depth.get() == 0 {
+                local.hint_outside.set(hint);
+            }
+            Hinted { previous: local.hint.replace(hint), _here: PhantomData }
+        })
     }
 
     /// What held before.
@@ -192,7 +206,12 @@ impl Hinted {
 impl Drop for Hinted {
     #[inline]
     fn drop(&mut self) {
-        LOCAL.with(|local| local.hint.set(self.previous));
+        LOCAL.with(|local| {
+            if local.depth.get() == 0 {
+                local.hint_outside.set(self.previous);
+            }
+            local.hint.set(self.previous);
+        });
     }
 }
 

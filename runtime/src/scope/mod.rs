@@ -62,12 +62,17 @@ fn light_fence() {
 }
 
 /// The evacuator's fence between its marks and its look at the clocks.
-fn heavy_fence() {
+///
+/// False if it could not be made: scopes rely on the kernel's part, and a thread can have been forbidden the system call since (by a
+/// seccomp filter of its own). Then nothing may be concluded from the clocks.
+#[must_use]
+fn heavy_fence() -> bool {
     #[cfg(not(farptr_loom))]
-    if crate::sys::barrier() == crate::sys::Barrier::Expedited && crate::sys::expedited_barrier() {
-        return;
+    if crate::sys::barrier() == crate::sys::Barrier::Expedited {
+        return crate::sys::expedited_barrier();
     }
     fence(Ordering::SeqCst);
+    true
 }
 
 #[cfg(all(test, not(farptr_loom)))]
