@@ -153,7 +153,7 @@ fn a_panic_in_a_closure_ends_its_scope_and_its_borrow() {
     assert!(!farptr_runtime::scope::in_scope());
     mem.evacuate_all().unwrap();
     assert!(!value.is_local());
-    assert_eq!(value.with(|value| value[..2] == [2, 1]), true);
+    assert!(value.with(|value| value[..2] == [2, 1]));
     assert_eq!(vec.with(9_999, |n| *n), Some(9_999));
     drop((value, vec));
     assert_empty(&mem);
@@ -304,7 +304,7 @@ fn interleaved_tasks_of_one_thread_keep_their_references() {
                         let Ok(value) = values[n as usize].try_get(&scope) else { break };
                         pause().await;
                         assert_eq!(*value, [n; 64]);
-                        if next() % 2 == 0 {
+                        if next().is_multiple_of(2) {
                             scope.refresh();
                         }
                     }
