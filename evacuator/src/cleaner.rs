@@ -49,7 +49,13 @@ fn pass(memory: &Memory, log: &mut FarLog) -> Result<()> {
     let mut moves = Vec::new();
     let mut outcome = Ok(());
     for sealed in log.emptiest(memory, SEGMENTS_PER_PASS) {
-        outcome = read_segment(memory, sealed).and_then(|bytes| evacuate(memory, log, sealed, &bytes, &mut moves));
+        let mut bytes = log.buffer();
+        bytes.resize(sealed.used, 0);
+        outcome = read_segment(memory, sealed, bytes).and_then(|bytes| {
+            let outcome = evacuate(memory, log, sealed, &bytes, &mut moves);
+            log.recycle(bytes);
+            outcome
+        });
         if outcome.is_err() {
             break;
         }
@@ -65,15 +71,15 @@ fn pass(memory: &Memory, log: &mut FarLog) -> Result<()> {
     outcome.and(drained.error.map_or(Ok(()), Err))
 }
 
-fn read_segment(memory: &Memory, sealed: Sealed) -> Result<Box<[u8]>> {
+/// Reads a segment into `bytes`, which is as long.
+fn read_segment(memory: &Memory, sealed: Sealed, mut bytes: Vec<u8>) -> Result<Vec<u8>> {
     let (server, at, _) = memory.far().locate(FarAddr::new(sealed.id, 0))?;
     let server = &memory.far().servers()[server];
-    let mut bytes = vec![0; sealed.used];
     if let Some(lent) = server.immediate() {
         lent.read_at(at, &mut bytes).map_err(|cause| server.error(cause))?;
-        return Ok(bytes.into_boxed_slice());
+        return Ok(bytes);
     }
-    server.transfer(Verb::Read, at, IoBuf::from(bytes)).map(IoBuf::into_boxed_slice)
+    server.transfer(Verb::Read, at, IoBuf::from(bytes)).map(IoBuf::into_vec)
 }
 
 /// Appends the live images of a segment to the cleaner's stream.

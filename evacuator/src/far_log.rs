@@ -35,6 +35,11 @@ pub struct Batch(u64);
 /// Writes in flight to one server. Each is up to 256 KiB in a buffer of its own, outside the local budget.
 const MAX_WRITES: usize = 4;
 
+/// Buffers kept for later use: as many as can be in flight and being filled, and the cleaner's. They are of one size and are not given back to the
+/// allocator, because a general allocator falls to pieces under buffers of any size up to 256 KiB that one thread takes and another frees: with
+/// glibc up to 32 MiB of resident memory.
+const SPARE_BUFFERS: usize = MAX_WRITES + 3;
+
 /// Free far segments that write-back leaves to the cleaner when no server lends more: without a place to copy to, nothing could be cleaned.
 const KEPT_FOR_CLEANING: usize = 1;
 
@@ -75,6 +80,7 @@ pub struct FarLog {
     /// Segments the cleaner could not read to the end. They are left alone.
     damaged: BTreeSet<FarSegmentId>,
     writers: Vec<Option<Box<dyn Session>>>,
+    spare: Vec<Vec<u8>>,
     /// No server lends more.
     full: bool,
     next_batch: u64,
@@ -89,6 +95,7 @@ impl FarLog {
     /// If there is no room in far memory, or a server can't be reached. Nothing was appended then.
     pub fn append(&mut self, memory: &Memory, stream: Stream, slot: SlotId, contents: &[u8]) -> Result<(FarAddr, Batch)> {
         let bytes = image_bytes(contents.len());
+        assert!(bytes <= FAR_SEGMENT_BYTES, "what is appended is a small object or a piece of a large one");
         if self.open[stream as usize].as_ref().is_none_or(|open| open.used() + bytes > FAR_SEGMENT_BYTES) {
             self.open_next(memory, stream)?;
         }
@@ -107,9 +114,21 @@ impl FarLog {
         let incarnation = memory.far().with_segment(id, |_, segment| segment.reuse())?;
         memory.far().count_used_segments(1);
         let batch = self.new_batch();
-        self.open[stream as usize] =
-            Some(Open { id, incarnation, sent: 0, buffer: Vec::with_capacity(FAR_SEGMENT_BYTES), batch });
+        self.open[stream as usize] = Some(Open { id, incarnation, sent: 0, buffer: self.buffer(), batch });
         Ok(())
+    }
+
+    /// An empty buffer with room for a segment.
+    pub fn buffer(&mut self) -> Vec<u8> {
+        self.spare.pop().unwrap_or_else(|| Vec::with_capacity(FAR_SEGMENT_BYTES))
+    }
+
+    /// Takes back what `buffer` gave.
+    pub fn recycle(&mut self, mut buffer: Vec<u8>) {
+        if self.spare.len() < SPARE_BUFFERS && buffer.capacity() >= FAR_SEGMENT_BYTES {
+            buffer.clear();
+            self.spare.push(buffer);
+        }
     }
 
     fn new_batch(&mut self) -> Batch {
@@ -135,7 +154,8 @@ impl FarLog {
 
     fn seal(&mut self, memory: &Memory, stream: Stream) {
         self.flush_stream(memory, stream);
-        if let Some(open) = self.open[stream as usize].take() {
+        if let Some(mut open) = self.open[stream as usize].take() {
+            self.recycle(std::mem::take(&mut open.buffer));
             self.sealed.insert(open.id, open.used());
             self.free_if_dead(memory, open.id);
         }
@@ -148,11 +168,13 @@ impl FarLog {
     }
 
     fn flush_stream(&mut self, memory: &Memory, stream: Stream) {
-        let batch = self.new_batch();
-        let Some(open) = self.open[stream as usize].as_mut().filter(|open| !open.buffer.is_empty()) else { return };
+        if self.open[stream as usize].as_ref().is_none_or(|open| open.buffer.is_empty()) {
+            return;
+        }
+        let (batch, empty) = (self.new_batch(), self.buffer());
+        let open = self.open[stream as usize].as_mut().expect("looked at just now");
         let (id, offset, sending) = (open.id, open.sent, open.batch);
-        let more = FAR_SEGMENT_BYTES - open.used();
-        let bytes = std::mem::replace(&mut open.buffer, Vec::with_capacity(more));
+        let bytes = std::mem::replace(&mut open.buffer, empty);
         open.sent += bytes.len();
         open.batch = batch;
         if let Err(error) = self.write(memory, id, offset, bytes, sending) {
@@ -169,7 +191,9 @@ impl FarLog {
         let (number, at, _) = memory.far().locate(FarAddr::new(id, offset))?;
         let server = &memory.far().servers()[number];
         if let Some(lent) = server.immediate() {
-            return lent.write_at(at, &bytes).map_err(|cause| server.error(cause));
+            let written = lent.write_at(at, &bytes).map_err(|cause| server.error(cause));
+            self.recycle(bytes);
+            return written;
         }
         self.writers.resize_with(memory.far().servers().len(), || None);
         let mut op = Op { token: Token(batch.0), verb: Verb::Write, at, buf: IoBuf::from(bytes) };
@@ -195,7 +219,8 @@ impl FarLog {
         if let Some(session) = &mut self.writers[number] {
             wait_for(&mut **session, &mut done);
         }
-        for Completion { token, result, .. } in done {
+        for Completion { token, buf, result, .. } in done {
+            self.recycle(buf.into_vec());
             if let Err(cause) = result {
                 self.fail(Batch(token.0), memory.far().servers()[number].error(cause));
             }

@@ -224,3 +224,28 @@ fn pins_hold_and_count_beyond_a_byte() {
     assert!(!value.is_local());
     assert_eq!(value.with(|v| v[0]), 6);
 }
+
+#[test]
+fn objects_of_every_size_from_a_piece_to_a_large_one() {
+    // With a budget this large a segment of the local heap is larger than one of far memory, and than what one operation may move.
+    let mem = memory(64 << 20);
+    let mut next = numbers(7);
+    let sizes: Vec<usize> = (0..200).map(|i| (i % 20 + 1) * (32 << 10) + [0, 1, 16][i % 3] - 16).collect();
+    let mut boxes: Vec<(RemBox<[u8]>, u8)> = Vec::new();
+    for (i, size) in sizes.iter().enumerate() {
+        boxes.push((RemBox::from_slice_in(&vec![i as u8; *size], &mem), i as u8));
+    }
+    for _ in 0..3 {
+        mem.evacuate_all().unwrap();
+        for (value, byte) in &mut boxes {
+            assert!(!value.is_local());
+            value.with(|bytes| assert!(bytes.iter().all(|b| b == byte)));
+            if next() % 2 == 0 {
+                *byte = byte.wrapping_add(1);
+                value.with_mut(|bytes| bytes.fill(*byte));
+            }
+        }
+    }
+    drop(boxes);
+    assert_empty(&mem);
+}

@@ -97,7 +97,7 @@ fn one(session: &mut dyn Session, verb: Verb, at: SlabPos, bytes: Vec<u8>) -> Re
     assert_eq!(done.len(), 1);
     let done = done.remove(0);
     assert_eq!((done.token, done.verb), (Token(1), verb));
-    done.result.map(|()| done.buf.into_boxed_slice().into_vec())
+    done.result.map(|()| done.buf.into_vec())
 }
 
 fn any_size_comes_back_as_it_was_sent(transport: &dyn Transport) {

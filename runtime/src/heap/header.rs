@@ -6,8 +6,11 @@ use std::alloc::Layout;
 /// Bytes of a header; also the granularity of the local log.
 pub const HEADER_BYTES: usize = 16;
 
-/// Largest size the header can hold. Larger objects are always large objects, whose size is kept elsewhere.
-pub const MAX_SMALL: usize = (1 << 24) - 1;
+/// Largest size of an object that is not a large one, however long the segments are: a far copy in one piece must fit a far segment and one
+/// operation, and four to a far segment leave less than a quarter of it empty.
+pub const MAX_SMALL: usize = crate::addr::FAR_SEGMENT_BYTES / 4 - HEADER_BYTES;
+
+const _: () = assert!(MAX_SMALL < 1 << 24, "a header holds the size in 24 bits");
 
 const SIZE_SHIFT: u32 = 32;
 const ALIGN_SHIFT: u32 = 56;

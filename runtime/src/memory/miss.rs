@@ -3,9 +3,9 @@
 use super::{Memory, NewObject, Origin};
 use crate::addr::{FarAddr, LargeId, SlotId};
 use crate::error::{Error, Result};
-use crate::far::LargeFar;
 use crate::far::image::{self, IMAGE_HEADER_BYTES};
-use crate::heap::{HEADER_BYTES, QueueKind};
+use crate::far::{LargeFar, PIECE_BYTES};
+use crate::heap::{HEADER_BYTES, MAX_SMALL, QueueKind};
 use crate::scope::AccessHint;
 use crate::transport::{IoBuf, Verb};
 use crate::word::{FarPlace, Freshness, Slot, State, Warmth, Word};
@@ -14,6 +14,7 @@ use std::ptr::NonNull;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+const _: () = assert!(MAX_SMALL <= PIECE_BYTES, "the far copy of a small object is one piece");
 const _: () = assert!(HEADER_BYTES == IMAGE_HEADER_BYTES, "an image is read right into an object's place");
 
 /// Spinning for another's fetch: as long as a fetch over a local network takes.

@@ -10,7 +10,7 @@ use std::ptr::NonNull;
 pub struct IoBuf(Repr);
 
 enum Repr {
-    Owned(Box<[u8]>),
+    Owned(Vec<u8>),
     Loan { ptr: NonNull<u8>, len: usize },
 }
 
@@ -58,8 +58,8 @@ impl IoBuf {
         }
     }
 
-    /// The bytes as a box: itself if owned, a copy of a loan.
-    pub fn into_boxed_slice(self) -> Box<[u8]> {
+    /// The bytes as a vector: the very one if owned, with its capacity; a copy of a loan.
+    pub fn into_vec(self) -> Vec<u8> {
         match self.0 {
             Repr::Owned(bytes) => bytes,
             Repr::Loan { .. } => self.as_slice().into(),
@@ -69,12 +69,6 @@ impl IoBuf {
 
 impl From<Vec<u8>> for IoBuf {
     fn from(bytes: Vec<u8>) -> Self {
-        IoBuf(Repr::Owned(bytes.into_boxed_slice()))
-    }
-}
-
-impl From<Box<[u8]>> for IoBuf {
-    fn from(bytes: Box<[u8]>) -> Self {
         IoBuf(Repr::Owned(bytes))
     }
 }
