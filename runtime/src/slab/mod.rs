@@ -26,6 +26,7 @@
 //! lock is never waited for. Reads of different stripes share no cache line.
 
 mod memory;
+mod rows;
 mod store;
 #[cfg(test)]
 mod tests;

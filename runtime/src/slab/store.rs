@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::memory::{STRIPE_BYTES, SlabMemory};
+use super::rows::Rows;
 use crate::error::TransportError;
 use crate::transport::{SlabId, SlabPos};
 use bytesize::ByteSize;
@@ -90,7 +91,7 @@ impl From<SlabError> for TransportError {
 
 /// A lender's slabs. Shared by all threads.
 pub struct SlabStore {
-    slabs: Box<[Slab]>,
+    slabs: Rows<Slab>,
     slab_bytes: u32,
     supply: Supply,
     ledger: Mutex<Ledger>,
@@ -100,14 +101,17 @@ pub struct SlabStore {
     resident: AtomicUsize,
 }
 
+#[derive(Default)]
 struct Slab {
     /// [`NOBODY`] or a `BorrowerId`. Written under the ledger's lock; read under a stripe's lock (see the module's page).
     owner: AtomicU64,
     memory: OnceLock<SlabMemory>,
 }
 
-/// Which slabs are in which state; those in neither list are lent or being zeroed.
+/// Which slabs are in which state; those in neither list, and below `unused`, are lent or being zeroed.
 struct Ledger {
+    /// All from here on have never been lent.
+    unused: u32,
     clean: Vec<SlabId>,
     dirty: Vec<SlabId>,
     scrubbing: usize,
@@ -139,26 +143,19 @@ impl SlabStore {
                 size(u64::from(slab_bytes))
             )));
         };
-        let slabs = (0..count).map(|_| Slab { owner: AtomicU64::new(NOBODY), memory: OnceLock::new() }).collect();
         let store = Self {
-            slabs,
+            slabs: Rows::new(count as usize),
             slab_bytes,
             supply,
-            // Taken from the end: low names first.
-            ledger: Mutex::new(Ledger {
-                clean: (0..count).rev().map(SlabId).collect(),
-                dirty: Vec::new(),
-                scrubbing: 0,
-                lent: 0,
-            }),
+            ledger: Mutex::new(Ledger { unused: 0, clean: Vec::new(), dirty: Vec::new(), scrubbing: 0, lent: 0 }),
             scrubbed: Condvar::new(),
             dirtied: Condvar::new(),
             next_borrower: AtomicU64::new(NOBODY + 1),
             resident: AtomicUsize::new(0),
         };
         if supply == Supply::Upfront {
-            for slab in &store.slabs {
-                store.supply(slab)?;
+            for index in 0..store.slabs.len() {
+                store.supply(store.slabs.get_or_make(index))?;
             }
         }
         Ok(store)
@@ -192,7 +189,7 @@ impl SlabStore {
     /// Lends a zeroed slab.
     pub fn lend(&self, to: BorrowerId) -> Result<SlabId, SlabError> {
         let id = self.take_clean()?;
-        let slab = &self.slabs[id.0 as usize];
+        let slab = self.slab(id);
         if self.supply == Supply::OnDemand
             && let Err(error) = self.supply(slab)
         {
@@ -227,7 +224,7 @@ impl SlabStore {
         let mut count = 0;
         {
             let mut ledger = self.ledger();
-            for (index, slab) in self.slabs.iter().enumerate() {
+            for (index, slab) in self.slabs.iter() {
                 if slab.owner.load(Ordering::Relaxed) == from.0 {
                     self.disown(&mut ledger, SlabId(index as u32));
                     count += 1;
@@ -327,6 +324,10 @@ impl SlabStore {
             if let Some(id) = ledger.clean.pop() {
                 return Ok(id);
             }
+            if (ledger.unused as usize) < self.slabs.len() {
+                ledger.unused += 1;
+                return Ok(SlabId(ledger.unused - 1));
+            }
             let left = deadline.saturating_duration_since(Instant::now());
             if let Some(id) = ledger.dirty.pop() {
                 drop(ledger);
@@ -340,9 +341,14 @@ impl SlabStore {
         }
     }
 
+    /// A slab that the ledger has named.
+    fn slab(&self, id: SlabId) -> &Slab {
+        self.slabs.get_or_make(id.0 as usize)
+    }
+
     fn disown(&self, ledger: &mut Ledger, id: SlabId) {
         // The zeroing that follows takes each stripe's lock after this store, which is what rule 2 of the protocol needs.
-        self.slabs[id.0 as usize].owner.store(NOBODY, Ordering::Relaxed);
+        self.slab(id).owner.store(NOBODY, Ordering::Relaxed);
         ledger.lent -= 1;
         ledger.dirty.push(id);
         self.dirtied.notify_one();
@@ -369,7 +375,7 @@ impl SlabStore {
     }
 
     fn scrub(&self, id: SlabId) {
-        let Some(memory) = self.slabs[id.0 as usize].memory.get() else { return };
+        let Some(memory) = self.slab(id).memory.get() else { return };
         match self.supply {
             Supply::Upfront => memory.clear(),
             Supply::OnDemand => {
