@@ -35,7 +35,7 @@ impl Most {
 
 /// A size between 32 B and 64 KiB, each power of two as likely as the others; one in 400 objects is large.
 fn size(next: &mut impl FnMut() -> u64) -> usize {
-    if next() % 400 == 0 {
+    if next().is_multiple_of(400) {
         return (100 << 10) + (next() % (150 << 10)) as usize;
     }
     let power = 5 + next() % 11;
@@ -59,7 +59,7 @@ fn overwriting_for_ever_takes_at_most_one_and_a_half_times_what_is_alive() {
     while written < 20 * LIVE {
         let number = next() as usize % values.len();
         let old = values[number].len();
-        if next() % 2 == 0 {
+        if next().is_multiple_of(2) {
             values[number].with_mut(|bytes| bytes.fill(step as u8));
             written += old as u64;
         } else {
@@ -69,7 +69,7 @@ fn overwriting_for_ever_takes_at_most_one_and_a_half_times_what_is_alive() {
             written += size as u64;
         }
         step += 1;
-        if step % 64 == 0 {
+        if step.is_multiple_of(64) {
             most.look(&mem, live);
         }
     }

@@ -240,7 +240,7 @@ fn objects_of_every_size_from_a_piece_to_a_large_one() {
         for (value, byte) in &mut boxes {
             assert!(!value.is_local());
             value.with(|bytes| assert!(bytes.iter().all(|b| b == byte)));
-            if next() % 2 == 0 {
+            if next().is_multiple_of(2) {
                 *byte = byte.wrapping_add(1);
                 value.with_mut(|bytes| bytes.fill(*byte));
             }

@@ -54,7 +54,7 @@ fn exercise(mem: &FarMemory, bytes: u64) {
                 let mut made = 0;
                 while made < share / 2 {
                     // 32 B to 4 KiB; one in 64 of 128 KiB to 1 MiB.
-                    let len = if next() % 64 == 0 { (128 << 10) + next() % (896 << 10) } else { 32 << (next() % 8) } / 8;
+                    let len = if next().is_multiple_of(64) { (128 << 10) + next() % (896 << 10) } else { 32 << (next() % 8) } / 8;
                     let len = if len * 8 > mem.stats().local_budget_bytes / 32 { 4096 / 8 } else { len };
                     boxes.push(RemBox::from_slice_in(&vec![made; len as usize], mem));
                     made += len * 8;
@@ -68,7 +68,7 @@ fn exercise(mem: &FarMemory, bytes: u64) {
                         1 => boxes[n].with_mut(|value| value[0] += 1),
                         _ => drop(boxes[n].with(|value| value[0])),
                     }
-                    if next() % 16 == 0 {
+                    if next().is_multiple_of(16) {
                         let n = next() % vec.len() as u64;
                         vec.with_mut(n as usize, |value| *value += 1).expect("in bounds");
                     }
