@@ -4,7 +4,8 @@ mod common;
 
 use common::{assert_empty, memory, numbers};
 use farptr::{Error, Far, FarMemory, RemBox, RemVec};
-use farptr_runtime::scope::AccessHint;
+use farptr_runtime::scope::{AccessHint, Hinted};
+use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Barrier, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -43,10 +44,19 @@ fn under_pressure(mem: &FarMemory, body: impl FnOnce()) {
     });
 }
 
+/// Long enough for everything local to be evacuated and overwritten, if nothing held it.
+const HELD: Duration = Duration::from_millis(20);
+
 fn far_values(mem: &FarMemory, count: u64) -> Vec<RemBox<[u64; 64]>> {
     let values = (0..count).map(|n| RemBox::new_in([n; 64], mem)).collect();
     mem.evacuate_all().unwrap();
     values
+}
+
+/// Makes most of the values local, waiting for memory, as it can't be waited for inside a scope. As in a scan, so that they leave before all others.
+fn bring_in(values: &[RemBox<[u64; 64]>]) {
+    let _scan = Hinted::new(AccessHint::NonTemporal);
+    values.iter().for_each(|value| value.with(|_| ()));
 }
 
 #[test]
@@ -55,10 +65,12 @@ fn refresh_of_a_nested_scope_keeps_the_outer_ones_references() {
     let mem = memory(1 << 20);
     let values = far_values(&mem, 64);
     under_pressure(&mem, || {
-        for _ in 0..20 {
-            let outer = farptr::scope();
+        for _ in 0..10 {
+            bring_in(&values);
+            let outer = farptr::scope_non_temporal();
             let held: Vec<_> = values.iter().map_while(|value| value.try_get(&outer).ok()).collect();
-            for _ in 0..200 {
+            let until = Instant::now() + HELD;
+            while Instant::now() < until {
                 let mut inner = farptr::scope();
                 inner.refresh();
                 drop(inner);
@@ -70,7 +82,6 @@ fn refresh_of_a_nested_scope_keeps_the_outer_ones_references() {
             assert!(!held.is_empty());
             drop(held);
             drop(outer);
-            std::thread::sleep(Duration::from_millis(1));
         }
     });
 }
@@ -81,18 +92,21 @@ fn scopes_may_end_in_any_order() {
     let mem = memory(1 << 20);
     let values = far_values(&mem, 64);
     under_pressure(&mem, || {
-        for _ in 0..50 {
+        for _ in 0..10 {
+            bring_in(&values);
             let first = farptr::scope();
-            let mut second = farptr::scope();
+            let mut second = farptr::scope_non_temporal();
             let _ = values[0].try_get(&first);
             drop(first);
             let held: Vec<_> = values.iter().map_while(|value| value.try_get(&second).ok()).collect();
-            for _ in 0..50 {
+            let until = Instant::now() + HELD;
+            while Instant::now() < until {
                 std::thread::yield_now();
                 for (n, value) in held.iter().enumerate() {
                     assert_eq!(**value, [n as u64; 64]);
                 }
             }
+            assert!(!held.is_empty());
             second.refresh();
         }
     });
@@ -291,22 +305,25 @@ fn interleaved_tasks_of_one_thread_keep_their_references() {
     }
     let mem = memory(1 << 20);
     let values = far_values(&mem, 64);
-    let values = &values;
+    let (values, reads) = (&values, &Cell::new(0));
     under_pressure(&mem, || {
+        bring_in(values);
         let mut tasks: Vec<Pin<Box<dyn Future<Output = ()>>>> = Vec::new();
         for seed in 1..9 {
             tasks.push(Box::pin(async move {
                 let mut next = numbers(seed);
-                for _ in 0..100 {
-                    let mut scope = farptr::scope();
-                    for _ in 0..next() % 8 {
+                for _ in 0..10 {
+                    let mut scope = farptr::scope_non_temporal();
+                    for _ in 0..next() % 4 {
                         let n = next() % 64;
                         let Ok(value) = values[n as usize].try_get(&scope) else { break };
-                        pause().await;
-                        assert_eq!(*value, [n; 64]);
-                        if next().is_multiple_of(2) {
-                            scope.refresh();
+                        let until = Instant::now() + Duration::from_millis(next() % 10);
+                        while Instant::now() < until {
+                            pause().await;
+                            assert_eq!(*value, [n; 64]);
+                            reads.set(reads.get() + 1);
                         }
+                        scope.refresh();
                     }
                     drop(scope);
                     pause().await;
@@ -317,5 +334,5 @@ fn interleaved_tasks_of_one_thread_keep_their_references() {
             tasks.retain_mut(|task| task.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
         }
     });
-    assert!(!farptr_runtime::scope::in_scope());
+    assert!(reads.get() > 1000 && !farptr_runtime::scope::in_scope());
 }
