@@ -58,12 +58,6 @@ impl Arena {
         let _ = self.map.advise_range(Advice::HugePage, offset, range.len());
     }
 
-    /// Asks for small pages in `range`, so that what was given back is not filled again by a huge page.
-    pub fn advise_small(&self, range: Range<usize>) {
-        let offset = self.offset(&range);
-        let _ = self.map.advise_range(Advice::NoHugePage, offset, range.len());
-    }
-
     /// Gives the pages of `range` back to the kernel; reading it yields zeros afterwards.
     ///
     /// # Safety
