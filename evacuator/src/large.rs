@@ -11,6 +11,7 @@ use farptr_runtime::far::{LargeFar, image::image_bytes};
 use farptr_runtime::heap::LargeObject;
 use farptr_runtime::memory::Memory;
 use farptr_runtime::slot::UnitClass;
+use farptr_runtime::steps;
 use farptr_runtime::word::{FarPlace, Slot, Stamp, Word};
 use farptr_runtime::{Error, Result, sys};
 use std::sync::Arc;
@@ -70,9 +71,9 @@ impl<'m> LargeRound<'m> {
         let addr = object.addr();
         if let Some(slot) = self.memory.slot_table().get(object.header().slot()) {
             let mut word = slot.load();
-            while word.is_present_at(addr) && word.pins() == 0 && !word.is_evacuating() {
+            while word.is_present_at(addr) && word.pins() == 0 && !word.is_evacuating() && !word.is_relocating() {
                 if word.is_hot() && mercy == Mercy::Spare {
-                    let _ = slot.cool(word);
+                    let _ = steps::cool(slot, word);
                     break;
                 }
                 match slot.mark_evacuating(word) {

@@ -6,6 +6,7 @@
 use crate::pointee::FarPointee;
 use farptr_runtime::memory::{Intent, Memory, Origin};
 use farptr_runtime::scope::{AccessHint, Scope, in_scope};
+use farptr_runtime::steps;
 use farptr_runtime::word::Slot;
 use farptr_runtime::{Error, Result};
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
@@ -164,11 +165,7 @@ impl<T: ?Sized + FarPointee> Handle<T> {
 
     /// Says that the uses so far count for nothing.
     pub(crate) fn cool(&self) {
-        let word = self.slot().load();
-        if word.is_present() {
-            // If it changes meanwhile somebody uses it, and the hint is void.
-            let _ = self.slot().cool(word);
-        }
+        let _ = steps::cool(self.slot(), self.slot().load());
     }
 
     /// Brings the object in and pins it for reading. The address is good until `unpin`.
