@@ -17,6 +17,9 @@ pub mod scope;
 pub mod slot;
 pub mod steps;
 
+pub mod alarm;
+pub mod turns;
+
 pub mod slab;
 pub mod transport;
 pub mod wire;

@@ -22,6 +22,7 @@ mod misses;
 mod mutator;
 mod pins;
 mod relocation;
+mod sleeps;
 mod world;
 
 use std::cell::{Cell, RefCell};
