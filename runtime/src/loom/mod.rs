@@ -16,6 +16,7 @@ mod cleaning;
 mod drops;
 mod evacuator;
 mod grace;
+mod lanes;
 mod large;
 mod leaving;
 mod misses;

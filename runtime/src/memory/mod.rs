@@ -2,7 +2,8 @@
 //!
 //! - `object.rs`: making objects and giving them up. `room.rs`: what happens when local memory is short.
 //! - `access.rs`: the slow path of a deref, by the protocol of [`crate::word`]. `miss.rs`: swap-in.
-//! - `lane.rs`, `ticker.rs`, `task.rs`: misses in flight, and the futures that wait for them.
+//! - `lane.rs`: misses in flight, who drives them and who is woken. `reads.rs`: their bytes. `ending.rs`, `wakers.rs`: who waits for what. `ticker.rs`:
+//!   who looks after the others. `task.rs`: the futures.
 //! - `pin.rs`: pins. `stats.rs`: counters.
 //!
 //! A [`Memory`] lives in an `Arc`. Every slot in use holds one strong count of it, so that a smart pointer, which knows
@@ -10,14 +11,20 @@
 //! through [`Relief`].
 
 mod access;
-mod lane;
+pub(crate) mod ending;
+pub(crate) mod lane;
 mod miss;
 mod object;
 pub(crate) mod pin;
+mod reads;
 mod room;
 mod stats;
 mod task;
-mod ticker;
+pub(crate) mod ticker;
+pub(crate) mod wakers;
+
+#[cfg(all(test, not(farptr_loom)))]
+mod tests;
 
 pub use access::Intent;
 pub use object::{NewObject, Origin};
@@ -77,8 +84,8 @@ pub struct Memory {
     pub(crate) timeout: Duration,
     relief: OnceLock<Arc<dyn Relief>>,
     /// By thread number.
-    lanes: Rcu<Vec<Option<Arc<lane::Lane>>>>,
-    ticker: ticker::Ticker,
+    lanes: Rcu<Vec<Option<Arc<lane::Lane<reads::Reads>>>>>,
+    ticker: ticker::Ticker<std::thread::Thread>,
     wanted: AtomicUsize,
     weak: Weak<Memory>,
     /// Bytes evacuated so far: the clock of the ghost memory.

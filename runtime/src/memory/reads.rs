@@ -1,21 +1,10 @@
-//! Many misses in flight at a time: what the async forms stand on.
+//! The bytes of misses in flight: what a [lane](super::lane) carries.
 //!
-//! A **lane** belongs to one thread (by number) and has a session to each server. A miss that is to be awaited becomes a [`Fetch`] in the lane: a
-//! claimed slot, room in local memory, and one or more reads. When its last read has come in, whoever drives the lane checks
-//! the bytes and publishes the slot, then wakes those who wait. The future that began a fetch may be gone by then; the fetch goes on.
-//!
-//! # Who drives
-//! One of the futures that wait for the lane is its **driver**: when polled it moves bytes, and asks to be polled again at once, so that the other
-//! tasks of its executor run between two looks at the sockets and nobody pays for a wake-up by the kernel. When its own fetch is done it
-//! hands the role on. If nothing has come for [`SPIN`] it lets go, and the memory's [ticker](super::ticker) looks after the lane at intervals: so
-//! a slow server costs no processor. A thread that waits for a fetch that another lane has claimed drives that lane, too
-//! ([`Memory::help_fetches`]): no fetch depends on the executor that began it.
-//!
-//! A future may be kept without being polled, or forgotten. So futures that wait for another to drive have the ticker watch over it: a driver
-//! that has not looked for [`DRIVER_PATIENCE`] loses the role, and all who wait are woken to take it.
-//!
-//! Nothing here knows an executor: a future that is polled when it asks to be is all that is needed.
+//! Each fetch is one read, or one for each piece of a large object. Reads wait in a queue for room in their session; what comes in is checked; with
+//! the last read the slot is published, or the claim given back.
 
+use super::ending::Ending;
+use super::lane::{Ended, Lane, Traffic};
 use super::object::Parts;
 use super::{Memory, NewObject};
 use crate::addr::{FarAddr, SlotId};
@@ -27,12 +16,8 @@ use crate::word::{FarPlace, Slot, State, Word};
 use std::alloc::Layout;
 use std::collections::{HashMap, VecDeque};
 use std::ptr::NonNull;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::Waker;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
-
-/// How long a lane is watched without a byte coming in before it is left to the ticker.
-const SPIN: Duration = Duration::from_micros(300);
 
 /// Time between two looks at the sockets, for each read in flight, and at most. A look costs two system calls however little it finds, and replies that are
 /// taken one at a time are asked for one at a time: left to itself such a lane falls into step with the server at one reply a look (200 k/s
@@ -40,53 +25,11 @@ const SPIN: Duration = Duration::from_micros(300);
 const LOOK_PER_READ: Duration = Duration::from_nanos(150);
 const LOOK_AT_MOST: Duration = Duration::from_micros(10);
 
-/// How long a driver may leave its lane alone before others step in: its executor is busy with something else.
-const DRIVER_PATIENCE: Duration = Duration::from_millis(1);
-
 /// Reads in flight up to which every poll looks: few enough to be answered one at a time.
 const EAGER_READS: usize = 4;
 
 /// Pieces of large objects in flight in a lane: each has a buffer of 64 KiB outside the budget.
 const MAX_PIECES: usize = 8;
-
-/// How a fetch ended, once it has.
-#[derive(Debug, Default)]
-pub(super) struct Ending(Mutex<EndingState>);
-
-#[derive(Debug, Default)]
-struct EndingState {
-    result: Option<Result<()>>,
-    wakers: Vec<Waker>,
-}
-
-impl Ending {
-    fn lock(&self) -> MutexGuard<'_, EndingState> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The result, if there is one; otherwise `waker` is woken when there is.
-    pub(super) fn poll(&self, waker: &Waker) -> Option<Result<()>> {
-        let mut state = self.lock();
-        if state.result.is_none() && !state.wakers.iter().any(|known| known.will_wake(waker)) {
-            state.wakers.push(waker.clone());
-        }
-        state.result.clone()
-    }
-
-    fn set(&self, result: Result<()>) {
-        let wakers = {
-            let mut state = self.lock();
-            state.result = Some(result);
-            std::mem::take(&mut state.wakers)
-        };
-        wakers.into_iter().for_each(Waker::wake);
-    }
-
-    fn wake(&self) {
-        let wakers = std::mem::take(&mut self.lock().wakers);
-        wakers.into_iter().for_each(Waker::wake);
-    }
-}
 
 /// A miss in flight.
 struct Fetch {
@@ -118,8 +61,9 @@ struct Reading {
     incarnation: u32,
 }
 
+/// Fetches in flight, and what they need.
 #[derive(Default)]
-struct Inner {
+pub(super) struct Reads {
     sessions: Vec<Option<Box<dyn Session>>>,
     fetches: HashMap<u64, Fetch>,
     by_slot: HashMap<SlotId, u64>,
@@ -127,51 +71,51 @@ struct Inner {
     readings: HashMap<u64, Reading>,
     pieces: usize,
     next: u64,
-    driver: Option<u64>,
-    last_progress: Option<Instant>,
-    last_look: Option<Instant>,
     done: Vec<Completion>,
-    /// Fetches that have ended, and whose waiters are still to be told.
-    ended: Vec<(Arc<Ending>, Result<()>)>,
+    ended: Vec<Ended>,
 }
 
-/// One thread's misses in flight.
-#[derive(Default)]
-pub(super) struct Lane(Mutex<Inner>);
+impl Traffic for Reads {
+    type Ground = Memory;
 
-impl std::fmt::Debug for Lane {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Lane").finish_non_exhaustive()
+    fn look(&mut self, memory: &Memory, now: Instant) -> Progress {
+        self.pump(memory);
+        let mut progress = Progress::Idle;
+        let mut done = std::mem::take(&mut self.done);
+        // A session may be busy with nothing in flight: the tags of reads that have timed out are free again when the late reply has come, or when
+        // the session gives the server up. Both take a poll.
+        let is_held_up = !self.queue.is_empty();
+        for session in self.sessions.iter_mut().flatten() {
+            if (is_held_up || session.in_flight() > 0) && session.poll(now, &mut done) == Progress::Moved {
+                progress = Progress::Moved;
+            }
+        }
+        for completion in done.drain(..) {
+            self.complete(memory, completion);
+        }
+        self.done = done;
+        self.pump(memory);
+        progress
+    }
+
+    fn interval(&self) -> Duration {
+        let reads = self.readings.len();
+        if reads <= EAGER_READS { Duration::ZERO } else { (LOOK_PER_READ * reads as u32).min(LOOK_AT_MOST) }
+    }
+
+    fn in_flight(&self) -> impl Iterator<Item = &Arc<Ending>> {
+        self.fetches.values().map(|fetch| &fetch.ending)
+    }
+
+    fn take_ended(&mut self) -> Vec<Ended> {
+        std::mem::take(&mut self.ended)
     }
 }
 
-/// What a future should do that has just driven the lane, or could not.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Advice {
-    /// It drives: ask to be polled again at once.
-    Again,
-    /// Somebody else drives, and the fetch's end will wake it; the ticker sees to it that somebody does.
-    Wait,
-    /// Nothing has come for a while: have the ticker look after the lane.
-    Slow,
-}
-
-impl Lane {
-    fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Gives the lock back and tells those who wait for what has ended. In this order: a wake-up is foreign code, which may drop a future of this
-    /// lane, or a pointer whose fetch is in it.
-    fn unlock(mut inner: MutexGuard<'_, Inner>) {
-        let ended = std::mem::take(&mut inner.ended);
-        drop(inner);
-        ended.into_iter().for_each(|(ending, result)| ending.set(result));
-    }
-
+impl Reads {
     /// Puts a claimed miss in flight. `object` is the room for it.
     pub(super) fn begin(
-        &self,
+        &mut self,
         memory: &Memory,
         slot: &Slot,
         claimed: Word,
@@ -180,9 +124,8 @@ impl Lane {
     ) -> Arc<Ending> {
         let ending = Arc::new(Ending::default());
         let id = memory.slots.id_of(slot);
-        let mut inner = self.lock();
-        inner.next += 1;
-        let number = inner.next;
+        self.next += 1;
+        let number = self.next;
         let mut fetch = Fetch {
             id,
             claimed,
@@ -195,117 +138,29 @@ impl Lane {
         };
         let State::Fetching(place) = claimed.state() else { unreachable!("a claimed word says that it is being fetched") };
         match place {
-            FarPlace::At(_) => inner.queue.push_back(Want { fetch: number, piece: None }),
+            FarPlace::At(_) => self.queue.push_back(Want { fetch: number, piece: None }),
             FarPlace::Large(large) => {
                 fetch.large = memory.large_fars.get(large).filter(|far| far.size == layout.size());
                 let pieces = fetch.large.as_ref().map_or(0, |far| far.pieces.len());
                 fetch.outstanding = pieces;
-                inner.queue.extend((0..pieces).map(|piece| Want { fetch: number, piece: Some(piece) }));
+                self.queue.extend((0..pieces).map(|piece| Want { fetch: number, piece: Some(piece) }));
             }
         }
         let lost = fetch.outstanding == 0;
-        inner.fetches.insert(number, fetch);
-        inner.by_slot.insert(id, number);
+        self.fetches.insert(number, fetch);
+        self.by_slot.insert(id, number);
         if lost {
             let error = memory.lost_large();
-            inner.fail(memory, number, error);
+            self.fail(memory, number, error);
         }
-        inner.pump(memory);
-        Self::unlock(inner);
+        self.pump(memory);
         ending
     }
 
-    /// The fetch of `id`, if it is in this lane.
+    /// The fetch of `id`, if it is among these.
     pub(super) fn find(&self, id: SlotId) -> Option<Arc<Ending>> {
-        let inner = self.lock();
-        let number = inner.by_slot.get(&id)?;
-        Some(Arc::clone(&inner.fetches.get(number)?.ending))
-    }
-
-    /// Drives the lane if nobody does, as future number `who`.
-    pub(super) fn drive_as(&self, memory: &Memory, who: u64, now: Instant) -> Advice {
-        let mut inner = self.lock();
-        if inner.driver.is_some_and(|driver| driver != who) {
-            return Advice::Wait;
-        }
-        inner.driver = Some(who);
-        if inner.last_look.is_some_and(|last| now.saturating_duration_since(last) < inner.interval()) {
-            return Advice::Again;
-        }
-        inner.last_look = Some(now);
-        if inner.drive(memory, now) == Progress::Moved {
-            inner.last_progress = Some(now);
-        }
-        let since = *inner.last_progress.get_or_insert(now);
-        let advice = if now.saturating_duration_since(since) < SPIN { Advice::Again } else { Advice::Slow };
-        if advice == Advice::Slow {
-            inner.driver = None;
-            inner.last_progress = None;
-        }
-        Self::unlock(inner);
-        advice
-    }
-
-    /// Future `who` needs the lane no more: if it was the driver, another waiting future is woken to become it.
-    pub(super) fn leave(&self, who: u64) {
-        let next = {
-            let mut inner = self.lock();
-            if inner.driver != Some(who) {
-                return;
-            }
-            inner.driver = None;
-            inner.last_progress = None;
-            inner.fetches.values().next().map(|fetch| Arc::clone(&fetch.ending))
-        };
-        if let Some(ending) = next {
-            ending.wake();
-        }
-    }
-
-    /// Drives the lane on behalf of others, if nobody else does. Whether anything is in flight.
-    ///
-    /// A lane whose driver is at work is left to it: who completes a fetch wakes its tasks, and an executor that is busy learns of a wake from
-    /// another thread much later than of one of its own (glommio: at its next look at the kernel, up to 100 ms).
-    pub(super) fn help(&self, memory: &Memory, now: Instant) -> bool {
-        let Ok(mut inner) = self.0.try_lock() else { return true };
-        let looked = inner.last_look.is_some_and(|last| now.saturating_duration_since(last) < DRIVER_PATIENCE);
-        if inner.driver.is_some() && looked {
-            return true;
-        }
-        // Its future may be kept without being polled, or forgotten: whoever is polled next may take over.
-        let absent = inner.driver.take().is_some();
-        inner.last_progress = None;
-        let _ = inner.drive(memory, now);
-        let waiting: Vec<_> =
-            if absent { inner.fetches.values().map(|fetch| Arc::clone(&fetch.ending)).collect() } else { Vec::new() };
-        let busy = !inner.fetches.is_empty();
-        Self::unlock(inner);
-        waiting.iter().for_each(|ending| ending.wake());
-        busy
-    }
-}
-
-impl Inner {
-    fn interval(&self) -> Duration {
-        let reads = self.readings.len();
-        if reads <= EAGER_READS { Duration::ZERO } else { (LOOK_PER_READ * reads as u32).min(LOOK_AT_MOST) }
-    }
-
-    fn drive(&mut self, memory: &Memory, now: Instant) -> Progress {
-        self.pump(memory);
-        let mut progress = Progress::Idle;
-        let mut done = std::mem::take(&mut self.done);
-        for session in self.sessions.iter_mut().flatten() {
-            if session.in_flight() > 0 && session.poll(now, &mut done) == Progress::Moved {
-                progress = Progress::Moved;
-            }
-        }
-        for completion in done.drain(..) {
-            self.complete(memory, completion);
-        }
-        self.done = done;
-        self.pump(memory);
-        progress
+        let number = self.by_slot.get(&id)?;
+        Some(Arc::clone(&self.fetches.get(number)?.ending))
     }
 
     /// Submits what waits, as far as the sessions take it.
@@ -451,7 +306,7 @@ impl Inner {
 
 impl Memory {
     /// The lane of the calling thread.
-    pub(super) fn lane(&self) -> Arc<Lane> {
+    pub(super) fn lane(&self) -> Arc<Lane<Reads>> {
         let number = crate::scope::thread_number();
         let known = self.lanes.read(|lanes| lanes.get(number).cloned().flatten());
         known.unwrap_or_else(|| {
@@ -466,7 +321,7 @@ impl Memory {
 
     /// Drives fetches that tasks have begun: their executors may be busy, or gone. Whether any is in flight.
     pub(crate) fn help_fetches(&self) -> bool {
-        let lanes: Vec<Arc<Lane>> = self.lanes.read(|lanes| lanes.iter().flatten().cloned().collect());
+        let lanes: Vec<Arc<Lane<Reads>>> = self.lanes.read(|lanes| lanes.iter().flatten().cloned().collect());
         if lanes.is_empty() {
             return false;
         }
