@@ -162,28 +162,31 @@ impl Memory {
         Ok(id)
     }
 
-    /// Gives a slot back whose object has been released.
+    /// Gives a slot back whose object has been released, and the count of the memory that it held.
     ///
     /// # Safety
     /// `slot` came from [`Memory::alloc_slot`] of a memory that nobody else will free it to; it is vacant, and nobody uses it again.
     pub unsafe fn free_slot(slot: NonNull<Slot>) {
-        // SAFETY: as the caller says, the slot is in use until here.
-        let memory = unsafe { Memory::of(slot) };
-        // SAFETY: the slot lies in the memory's table, which lives at least until the count is given up below.
+        // SAFETY: as the caller says, the slot is in use until here, so its table exists.
+        let owner = unsafe { owner_of(slot) }.cast::<Memory>();
+        // SAFETY: the owner is what `Arc::as_ptr` returned in `new`, and `alloc_slots` forgot one strong count for this slot, which is taken back here,
+        // once. By value, so that the memory can't go before the slot has been given back to it.
+        let memory = unsafe { Arc::from_raw(owner) };
+        // SAFETY: the slot lies in the table of the memory, which `memory` keeps.
         let id = memory.slots.id_of(unsafe { slot.as_ref() });
-        // SAFETY: passed on.
-        unsafe { memory.free_slots(id, crate::slot::UnitClass::One) };
+        memory.slots.free(id, crate::slot::UnitClass::One, &memory.budget);
     }
 
-    /// Gives a row of vacant slots back.
+    /// Gives a row of vacant slots back, and the count of the memory that it held. The caller's own keeps the memory meanwhile.
     ///
     /// # Safety
-    /// `id` came from [`Memory::alloc_slots`] with the same class; all its slots are vacant or were never used, and nobody uses them
-    /// again. The strong count that the row held is given up: `self` may be gone afterwards unless the caller holds another.
-    pub unsafe fn free_slots(&self, id: SlotId, class: crate::slot::UnitClass) {
+    /// `id` came from [`Memory::alloc_slots`] of this memory with the same class; all its slots are vacant or were never used, and nobody uses them
+    /// again.
+    pub unsafe fn free_slots(self: &Arc<Self>, id: SlotId, class: crate::slot::UnitClass) {
         self.slots.free(id, class, &self.budget);
-        // SAFETY: `alloc_slots` forgot one strong count for this row, and the caller promises that it is given up once.
-        unsafe { Arc::decrement_strong_count(std::ptr::from_ref(self)) };
+        // SAFETY: the pointer is that of an `Arc`; `alloc_slots` forgot one strong count for this row, and the caller promises that it is given
+        // up once. It is not the last: the borrowed `Arc` has another.
+        unsafe { Arc::decrement_strong_count(Arc::as_ptr(self)) };
     }
 
     /// The slot of number `id`, which `alloc_slots` returned (plus an index in the row).
