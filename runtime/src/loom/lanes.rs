@@ -229,6 +229,22 @@ fn the_role_passes_over_a_fetch_that_nobody_awaits() {
     });
 }
 
+/// The driver is dropped while his own fetch has only himself waiting: he does not hand on to himself. No ticker.
+#[test]
+fn driver_is_dropped_while_another_waits() {
+    check(3, &["waited", "dropped"], || {
+        let world = World::without_ticker();
+        let (first, second) = (world.begin(6), world.begin(6));
+        let (mut driver, other) = (world.wait(&first, 1), world.wait(&second, 2));
+        let dropping = thread::spawn(move || {
+            let landed = driver.poll_with(Waker::noop()).is_ready();
+            saw(if landed { "landed" } else { "dropped" });
+        });
+        land(other);
+        dropping.join().unwrap();
+    });
+}
+
 /// A thread that helps takes the role from a driver who is away, and ends fetches behind his back. No ticker.
 #[test]
 fn helper_against_driver() {
