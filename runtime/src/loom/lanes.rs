@@ -136,11 +136,11 @@ impl World {
     fn run_ticker(&self) {
         let ticker = self.ticker.as_ref().expect("a world with a ticker");
         loop {
-            yield_now();
             let is_busy = ticker.tick(|| self.lane.help(&(), self.late()));
             if !is_busy && ticker.sign_off() {
                 return saw("the ticker ended");
             }
+            yield_now();
         }
     }
 

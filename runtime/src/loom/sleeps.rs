@@ -81,29 +81,36 @@ fn wait_for_room(turns: &Turns<()>, room: &AtomicU64) {
     }
 }
 
-fn waiters_against_a_turn(waiters: usize) {
-    let turns = Rc::new(Turns::<()>::default());
-    let room = Rc::new(AtomicU64::new(0));
-    let waiting: Vec<_> = (0..waiters)
-        .map(|_| {
-            let (turns, room) = (Rc::clone(&turns), Rc::clone(&room));
-            thread::spawn(move || wait_for_room(&turns, &room))
-        })
-        .collect();
-    let turn = turns.take();
-    room.store(waiters as u64, Ordering::Release);
-    drop(turn);
-    waiting.into_iter().for_each(|waiter| waiter.join().unwrap());
-}
-
 /// The turn ends between the waiter's look whether there is one and its going to sleep, or before, or after.
 #[test]
 fn waiter_for_room_is_told_of_the_end_of_a_turn() {
-    check(5, &["took a turn of its own", "waited for a turn to end"], || waiters_against_a_turn(1));
+    check(5, &["took a turn of its own", "waited for a turn to end"], || {
+        let (turns, room) = (Rc::new(Turns::<()>::default()), Rc::new(AtomicU64::new(0)));
+        let waiter = thread::spawn({
+            let (turns, room) = (Rc::clone(&turns), Rc::clone(&room));
+            move || wait_for_room(&turns, &room)
+        });
+        let turn = turns.take();
+        room.store(1, Ordering::Release);
+        drop(turn);
+        waiter.join().unwrap();
+    });
 }
 
-/// Two wait; what the turn frees is enough for both.
+/// Whoever waits is told, not one of them.
 #[test]
-fn two_waiters_for_room_are_told() {
-    check(1, &["took a turn of its own", "waited for a turn to end"], || waiters_against_a_turn(2));
+fn two_wait_for_the_end_of_a_turn() {
+    check(3, &["the turn was over"], || {
+        let turns = Rc::new(Turns::<()>::default());
+        let turn = turns.take();
+        let waiters = [(); 2].map(|()| {
+            let turns = Rc::clone(&turns);
+            thread::spawn(move || {
+                turns.wait(FOR_EVER);
+                saw("the turn was over");
+            })
+        });
+        drop(turn);
+        waiters.into_iter().for_each(|waiter| waiter.join().unwrap());
+    });
 }

@@ -181,6 +181,68 @@ fn slow_lane_is_looked_at_once_a_tick() {
     assert!(poll_at(2000).0);
 }
 
+/// A driver, and another who waits; `wakes` says how often he has been woken.
+struct Two {
+    lane: Arc<Lane<Wire>>,
+    start: Instant,
+    driver: Flight<Wire>,
+    other: Flight<Wire>,
+    waker: Arc<Counting>,
+}
+
+impl Two {
+    fn new() -> Self {
+        let (lane, start) = (lane(), Instant::now());
+        let [first, second] = [(); 2].map(|()| begin(&lane));
+        let (waker, _) = Counting::new(false);
+        let flight = |ending, who| Flight::new(Arc::clone(&lane), ending, who);
+        let mut two = Two { driver: flight(first, 1), other: flight(second, 2), lane, start, waker };
+        assert!(two.poll_driver(0).is_pending());
+        let waker = Waker::from(Arc::clone(&two.waker));
+        assert!(two.other.poll(&(), || start, &waker, |_| true).is_pending());
+        two
+    }
+
+    fn poll_driver(&mut self, micros: u64) -> Poll<Result<()>> {
+        let now = self.start + Duration::from_micros(micros);
+        self.driver.poll(&(), || now, Waker::noop(), |_| true)
+    }
+
+    fn wakes(&self) -> usize {
+        self.waker.wakes()
+    }
+}
+
+#[test]
+fn who_waits_is_woken_when_the_driver_stays_away() {
+    let two = Two::new();
+    assert!(two.lane.help(&(), two.start + Duration::from_micros(900)), "in flight");
+    assert_eq!((two.wakes(), two.lane.find(|wire| wire.looks)), (0, 1), "a driver who looks in time is left alone");
+    assert!(two.lane.help(&(), two.start + Duration::from_micros(1100)), "in flight");
+    assert_eq!((two.wakes(), two.lane.find(|wire| wire.looks)), (1, 2));
+}
+
+/// A driver had let go of a slow lane, and his fetch was ended by a thread that helped: he was nobody's driver any more when he left, and handed
+/// on to nobody.
+#[test]
+fn who_leaves_a_lane_that_nobody_drives_hands_on() {
+    let mut two = Two::new();
+    assert!(two.poll_driver(400).is_pending());
+    assert_eq!(two.wakes(), 0);
+    let own = two.lane.begin(|wire| {
+        wire.has_come = true;
+        wire.fetches.pop().unwrap()
+    });
+    assert!(!two.lane.help(&(), two.start + Duration::from_micros(500)));
+    two.lane.begin(|wire| {
+        wire.has_come = false;
+        wire.fetches.push(own);
+    });
+    assert!(two.poll_driver(600).is_ready());
+    drop(two.driver);
+    assert_eq!(two.waker.wakes(), 1);
+}
+
 /// A future that is polled by a task that changes all the time leaves one waker, not one for each poll.
 #[test]
 fn future_has_one_waker_at_a_time() {
