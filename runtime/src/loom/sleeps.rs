@@ -100,16 +100,21 @@ fn waiter_for_room_is_told_of_the_end_of_a_turn() {
 /// Whoever waits is told, not one of them.
 #[test]
 fn two_wait_for_the_end_of_a_turn() {
-    check(3, &["the turn was over"], || {
-        let turns = Rc::new(Turns::<()>::default());
+    check(2, &["nothing to wait for", "waited"], || {
+        let (turns, room) = (Rc::new(Turns::<()>::default()), Rc::new(AtomicU64::new(0)));
         let turn = turns.take();
         let waiters = [(); 2].map(|()| {
-            let turns = Rc::clone(&turns);
+            let (turns, room) = (Rc::clone(&turns), Rc::clone(&room));
             thread::spawn(move || {
+                if room.load(Ordering::Acquire) > 0 {
+                    return saw("nothing to wait for");
+                }
                 turns.wait(FOR_EVER);
-                saw("the turn was over");
+                assert_eq!(room.load(Ordering::Acquire), 2, "the turn is over");
+                saw("waited");
             })
         });
+        room.store(2, Ordering::Release);
         drop(turn);
         waiters.into_iter().for_each(|waiter| waiter.join().unwrap());
     });
