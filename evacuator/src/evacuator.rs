@@ -48,13 +48,20 @@ pub struct Evacuator {
 }
 
 impl Evacuator {
+    /// An evacuator of `memory` without a thread of its own: rounds run on the threads that wait for memory, and in [`Evacuator::catch_up`].
+    /// What it does depends on what the program does only, not on when a thread gets its turn.
+    pub fn attach(memory: &Memory) -> Arc<Self> {
+        let evacuator = Arc::new(Evacuator::default());
+        memory.set_relief(Arc::<Evacuator>::clone(&evacuator));
+        evacuator
+    }
+
     /// Starts evacuating `memory`. The thread ends when the memory is gone.
     ///
     /// # Errors
     /// If the system gives no thread.
     pub fn start(memory: &Arc<Memory>) -> Result<Arc<Self>> {
-        let evacuator = Arc::new(Evacuator::default());
-        memory.set_relief(Arc::<Evacuator>::clone(&evacuator));
+        let evacuator = Evacuator::attach(memory);
         let (weak, own) = (Arc::downgrade(memory), Arc::clone(&evacuator));
         let spawned = std::thread::Builder::new().name("farptr-evacuate".into()).spawn(move || own.serve(&weak));
         spawned.map_err(|e| Error::Config(format!("can't start the evacuator's thread: {e}")))?;
@@ -74,8 +81,8 @@ impl Evacuator {
         }
     }
 
-    /// Runs rounds until the high watermark is reached, or nothing more can be freed.
-    fn catch_up(&self, memory: &Arc<Memory>) {
+    /// If free memory is below the low watermark, runs rounds until the high one is reached, or nothing more can be freed. The caller is in no scope.
+    pub fn catch_up(&self, memory: &Arc<Memory>) {
         let watermarks = memory.heap().watermarks();
         let wanted = memory.take_wanted().div_ceil(memory.heap().segment_bytes());
         if wanted == 0 && !memory.heap().is_low() {

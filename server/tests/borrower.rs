@@ -151,7 +151,7 @@ fn killed_server_is_an_error_and_what_is_local_stays_readable() {
                         Ok(()) => assert!(started.elapsed() < Duration::from_secs(30), "the server was killed long ago"),
                         Err(error) => {
                             assert!(matches!(error, Error::Transport { .. }), "{error}");
-                            assert!(before.elapsed() < Duration::from_secs(7), "an error within its timeout");
+                            assert!(before.elapsed() < Duration::from_secs(20), "an error within its timeout");
                             break;
                         }
                     }
@@ -180,7 +180,7 @@ fn killed_server_is_an_error_and_what_is_local_stays_readable() {
     assert!(more.iter().all(|value| value.try_with(|v| v[0] == 1).unwrap()));
     let started = Instant::now();
     drop((boxes, more));
-    assert!(started.elapsed() < Duration::from_secs(10));
+    assert!(started.elapsed() < Duration::from_secs(30));
 }
 
 #[test]
