@@ -311,7 +311,7 @@ fn ticker_does_not_end_under_one_who_asked() {
 fn ticker_drives_for_a_slow_server() {
     check(2, &["waited for a tick", "waited", "the ticker ended"], || {
         let world = World::with_ticker();
-        let ending = world.begin(5);
+        let ending = world.begin(4);
         let (one, other) = (world.wait_for(&ending, 1, Duration::from_micros(400)), world.wait(&ending, 2));
         let driver = thread::spawn(move || land(one));
         land(other);
