@@ -1,6 +1,6 @@
 //! The vector.
 
-use super::chunks::{CHUNK_BYTES, Chunks};
+use super::chunks::{CHUNK_BYTES, Chunk, Chunks};
 use crate::memory::FarMemory;
 use crate::{Far, Scope};
 use farptr_runtime::Result;
@@ -117,15 +117,10 @@ impl<T: Far> RemVec<T> {
         }
         let (chunk, at) = self.chunks.split(self.len);
         let chunk = self.chunks.chunk(chunk);
-        let mut value = Some(value);
-        // SAFETY: the vector is borrowed exclusively, and the reference does not leave the closure.
+        // SAFETY: the vector is borrowed exclusively during the call.
         unsafe {
-            chunk.with(|scope| {
-                let slice = chunk.get_mut(scope)?;
-                if let Some(value) = value.take() {
-                    slice[at].write(value);
-                }
-                Ok(())
+            chunk.with_mut(|slice| {
+                slice[at].write(value);
             })?;
         }
         self.len += 1;
@@ -150,7 +145,7 @@ impl<T: Far> RemVec<T> {
         let (chunk, at) = self.chunks.split(last);
         let chunk = self.chunks.chunk(chunk);
         // SAFETY: borrowed exclusively; element `last` is initialised, is moved out here and, by the new length, never touched again.
-        let value = unsafe { chunk.with(|scope| Ok(chunk.get(scope)?[at].assume_init_read()))? };
+        let value = unsafe { chunk.with(|slice| slice[at].assume_init_read())? };
         self.len = last;
         // Kept while it is the only one, as `Vec` keeps its capacity; a vector that shrinks for good gives its chunks back.
         if at == 0 && last > 0 {
@@ -231,14 +226,8 @@ impl<T: Far> RemVec<T> {
         }
         let (chunk, at) = self.chunks.split(index);
         let chunk = self.chunks.chunk(chunk);
-        let mut f = Some(f);
         // SAFETY: borrowed during the call; elements below the length are initialised.
-        unsafe {
-            chunk.with(|scope| {
-                let element = chunk.get(scope)?.get_unchecked(at).assume_init_ref();
-                Ok(f.take().map(|f| f(element)))
-            })
-        }
+        unsafe { chunk.with(|slice| f(slice.get_unchecked(at).assume_init_ref())).map(Some) }
     }
 
     /// Calls `f` with element `index` for writing, in a scope of its own; `None` past the end.
@@ -260,14 +249,8 @@ impl<T: Far> RemVec<T> {
         }
         let (chunk, at) = self.chunks.split(index);
         let chunk = self.chunks.chunk(chunk);
-        let mut f = Some(f);
         // SAFETY: borrowed exclusively during the call; elements below the length are initialised.
-        unsafe {
-            chunk.with(|scope| {
-                let element = chunk.get_mut(scope)?.get_unchecked_mut(at).assume_init_mut();
-                Ok(f.take().map(|f| f(element)))
-            })
-        }
+        unsafe { chunk.with_mut(|slice| f(slice.get_unchecked_mut(at).assume_init_mut())).map(Some) }
     }
 
     /// Calls `f` with element `index` once its chunk is local, without blocking the thread; `None` past the end. Works on any executor.
@@ -280,16 +263,8 @@ impl<T: Far> RemVec<T> {
         }
         let (chunk, at) = self.chunks.split(index);
         let chunk = self.chunks.chunk(chunk);
-        let mut f = Some(f);
-        // SAFETY: borrowed during the call; elements below the length are initialised.
-        unsafe {
-            chunk
-                .with_async(|scope| {
-                    let element = chunk.get(scope)?.get_unchecked(at).assume_init_ref();
-                    Ok(f.take().map(|f| f(element)))
-                })
-                .await
-        }
+        // SAFETY: borrowed as long as the future; elements below the length are initialised.
+        unsafe { chunk.with_async(|slice| f(slice.get_unchecked(at).assume_init_ref())).await.map(Some) }
     }
 
     /// The elements from `index` to the end of its chunk (or of the vector); empty past the end.
@@ -370,24 +345,9 @@ impl<T: Far> RemVec<T> {
     /// # Panics
     /// If the range is out of bounds.
     pub fn try_for_each_slice(&self, range: impl RangeBounds<usize>, mut f: impl FnMut(usize, &[T])) -> Result<()> {
-        let Range { start, end } = self.bounds(range);
-        let mut index = start;
-        while index < end {
-            let (chunk, range) = self.stretch(index, end);
-            let chunk = self.chunks.chunk(chunk);
-            let count = range.len();
-            let mut seen = false;
+        for (index, chunk, range) in self.stretches(range) {
             // SAFETY: borrowed during the call; the range lies in the chunk and below the length.
-            unsafe {
-                chunk.with_non_temporal(|scope| {
-                    let slice = init(&chunk.get(scope)?[range.clone()]);
-                    if !std::mem::replace(&mut seen, true) {
-                        f(index, slice);
-                    }
-                    Ok(())
-                })?;
-            }
-            index += count;
+            unsafe { chunk.scan(|slice| f(index, init(&slice[range])))? };
         }
         Ok(())
     }
@@ -409,26 +369,23 @@ impl<T: Far> RemVec<T> {
     /// # Panics
     /// If the range is out of bounds.
     pub fn try_for_each_slice_mut(&mut self, range: impl RangeBounds<usize>, mut f: impl FnMut(usize, &mut [T])) -> Result<()> {
-        let Range { start, end } = self.bounds(range);
-        let mut index = start;
-        while index < end {
-            let (chunk, range) = self.stretch(index, end);
-            let chunk = self.chunks.chunk(chunk);
-            let count = range.len();
-            let mut seen = false;
+        for (index, chunk, range) in self.stretches(range) {
             // SAFETY: borrowed exclusively during the call; the range lies in the chunk and below the length.
-            unsafe {
-                chunk.with_non_temporal(|scope| {
-                    let slice = init_mut(&mut chunk.get_mut(scope)?[range.clone()]);
-                    if !std::mem::replace(&mut seen, true) {
-                        f(index, slice);
-                    }
-                    Ok(())
-                })?;
-            }
-            index += count;
+            unsafe { chunk.scan_mut(|slice| f(index, init_mut(&mut slice[range])))? };
         }
         Ok(())
+    }
+
+    /// The parts of `range` that lie in one chunk each: the index of the first element, the chunk, and the range in it.
+    #[track_caller]
+    fn stretches(&self, range: impl RangeBounds<usize>) -> impl Iterator<Item = (usize, Chunk<T>, Range<usize>)> {
+        let Range { start: mut index, end } = self.bounds(range);
+        std::iter::from_fn(move || {
+            let (chunk, range) = self.stretch(index, end);
+            let first = index;
+            index += range.len();
+            (!range.is_empty()).then(|| (first, self.chunks.chunk(chunk), range))
+        })
     }
 
     #[track_caller]
@@ -490,7 +447,7 @@ impl<T: Far> RemVec<T> {
 
     /// Drops `elements` of a chunk that goes on. They are initialised and below the length no more.
     fn drop_in_chunk(&mut self, chunk: usize, elements: Range<usize>) -> Result<()> {
-        struct Unpin<T: Far>(super::chunks::Chunk<T>);
+        struct Unpin<T: Far>(Chunk<T>);
         impl<T: Far> Drop for Unpin<T> {
             fn drop(&mut self) {
                 self.0.unpin();
@@ -585,11 +542,10 @@ impl<T: Far + Copy> RemVec<T> {
             let count = slice.len().min(chunk.meta - at);
             // SAFETY: borrowed exclusively during the call.
             unsafe {
-                chunk.with(|scope| {
-                    for (to, from) in chunk.get_mut(scope)?[at..at + count].iter_mut().zip(slice) {
+                chunk.with_mut(|to| {
+                    for (to, from) in to[at..at + count].iter_mut().zip(slice) {
                         to.write(*from);
                     }
-                    Ok(())
                 })?;
             }
             self.len += count;
