@@ -1,5 +1,6 @@
 //! Boxes against a model, with a heap so small that evacuation runs all the time.
 
+#[path = "../common/mod.rs"]
 mod common;
 
 use common::{assert_empty, memory, numbers};
