@@ -404,7 +404,7 @@ impl<T: Far> RemVec<T> {
         start..end
     }
 
-    /// Shortens the vector to `len` elements and drops the others. Nothing if it is not longer.
+    /// Shortens the vector to `len` elements and drops the others, the last chunk's first. Nothing if it is not longer.
     ///
     /// Elements that need a drop and can't be fetched are leaked and counted in `Stats::lost_drops`.
     pub fn truncate(&mut self, len: usize) {
@@ -416,13 +416,28 @@ impl<T: Far> RemVec<T> {
             self.chunks.truncate(len);
             return;
         }
+        struct Sweep<'a, T: Far> {
+            vec: &'a mut RemVec<T>,
+            len: usize,
+        }
+        impl<T: Far> Drop for Sweep<'_, T> {
+            // If the `Drop` of an element has panicked, the others are dropped nevertheless, as those of a `Vec` are.
+            fn drop(&mut self) {
+                self.vec.drop_behind(self.len);
+            }
+        }
+        Sweep { vec: self, len }.vec.drop_behind(len);
+    }
+
+    /// Drops the elements from `len` on, chunk by chunk. If the `Drop` of one panics, those of its chunk are gone, and the vector is valid.
+    fn drop_behind(&mut self, len: usize) {
         while self.len > len {
             let (chunk, at) = self.chunks.split(self.len - 1);
             let first = at.saturating_sub(self.len - 1 - len);
             // Chunks without elements stand in the way of the last one that has some.
             self.chunks.truncate(self.len);
             let elements = first..at + 1;
-            // The elements count as gone before any is dropped: a panic in a `Drop` leaks the rest of the chunk.
+            // The elements count as gone before any is dropped.
             self.len -= elements.len();
             let dropped = if first == 0 { self.drop_last_chunk(elements) } else { self.drop_in_chunk(chunk, elements) };
             if let Err(error) = dropped {

@@ -2,6 +2,8 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod model;
+mod panics;
 
 use common::{assert_empty, memory, numbers};
 use farptr::{Far, FarMemory, RemBox, RemVec};
