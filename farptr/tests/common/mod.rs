@@ -39,6 +39,15 @@ pub(crate) fn assert_released(memory: &FarMemory) {
     memory.evacuate_all().unwrap();
 }
 
+/// As [`assert_released`]; and none of `objects` objects, which `look` reads, had been left pinned.
+pub(crate) fn assert_all_released(memory: &FarMemory, objects: usize, look: impl FnOnce()) {
+    assert_released(memory);
+    let before = memory.stats().misses;
+    look();
+    let fetched = memory.stats().misses - before;
+    assert!(fetched >= objects as u64, "{} of {objects} objects did not leave", objects as u64 - fetched);
+}
+
 /// Fills the local heap more than once with what nobody needs, so that what was there leaves by ordinary rounds.
 pub(crate) fn churn(memory: &FarMemory) {
     let bytes = memory.stats().local_budget_bytes as usize;

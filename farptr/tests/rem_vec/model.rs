@@ -1,7 +1,7 @@
 //! Random operations on vectors and on `std`'s.
 
 use crate::common::value::{Large, Lined, Nothing, Paged, Small, Value, Wide, live};
-use crate::common::{assert_empty, assert_released, block_on, cases, churn, memory};
+use crate::common::{assert_all_released, assert_empty, assert_released, block_on, cases, churn, memory};
 use farptr::{Error, Far, FarMemory, RemVec};
 use proptest::prelude::*;
 use std::fmt::Debug;
@@ -314,7 +314,7 @@ impl<V: Value> Pair<'_, V> {
                 assert!(far.capacity() == far_capacity, "what was reserved suffices: {capacity}");
             }
             Act::Debug => assert!(format!("{far:?}").starts_with(&format!("RemVec {{ len: {len}, chunks: "))),
-            Act::Evacuate => assert_released(mem),
+            Act::Evacuate => assert_all_released(mem, len.div_ceil(far.chunk_len()), || far.for_each_slice(.., |_, _| ())),
             Act::Churn => churn(mem),
         }
     }
