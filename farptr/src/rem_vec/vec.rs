@@ -72,10 +72,11 @@ impl<T: Far> RemVec<T> {
         self.chunks.per_chunk()
     }
 
-    /// Makes room for `additional` more elements.
+    /// Makes room for `additional` more elements. It holds until elements are removed.
     ///
     /// # Errors
-    /// `OutOfLocalMemory`, `ScopeExhausted`, and what write-back can meet.
+    /// `CapacityOverflow` for more than `isize::MAX` bytes; `OutOfLocalMemory`, `ScopeExhausted`, and what write-back can meet. Chunks that were made
+    /// before that are given back.
     pub fn try_reserve(&mut self, additional: usize) -> Result<()> {
         let capacity = self.len.checked_add(additional).ok_or(farptr_runtime::Error::CapacityOverflow {
             what: "a RemVec",
@@ -127,7 +128,8 @@ impl<T: Far> RemVec<T> {
         Ok(())
     }
 
-    /// Removes the last element.
+    /// Removes the last element. When a chunk has lost its last one, it and those behind it are given back: unlike that of `Vec`, the capacity
+    /// shrinks, but for the first chunk.
     ///
     /// # Panics
     /// If it can't be fetched: see [`try_pop`](RemVec::try_pop).
@@ -390,18 +392,23 @@ impl<T: Far> RemVec<T> {
 
     #[track_caller]
     fn bounds(&self, range: impl RangeBounds<usize>) -> Range<usize> {
+        // Behind the last index that there can be, nothing is in bounds.
         let start = match range.start_bound() {
-            Bound::Included(start) => *start,
-            Bound::Excluded(before) => before + 1,
-            Bound::Unbounded => 0,
+            Bound::Included(start) => Some(*start),
+            Bound::Excluded(before) => before.checked_add(1),
+            Bound::Unbounded => Some(0),
         };
         let end = match range.end_bound() {
-            Bound::Included(last) => last + 1,
-            Bound::Excluded(end) => *end,
-            Bound::Unbounded => self.len,
+            Bound::Included(last) => last.checked_add(1),
+            Bound::Excluded(end) => Some(*end),
+            Bound::Unbounded => Some(self.len),
         };
-        assert!(start <= end && end <= self.len, "range {start}..{end} is out of bounds of a RemVec of length {}", self.len);
-        start..end
+        match (start, end) {
+            (Some(start), Some(end)) if start <= end && end <= self.len => start..end,
+            _ => {
+                panic!("range {:?} is out of bounds of a RemVec of length {}", (range.start_bound(), range.end_bound()), self.len)
+            }
+        }
     }
 
     /// Shortens the vector to `len` elements and drops the others, the last chunk's first. Nothing if it is not longer.
