@@ -2,7 +2,9 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod dropped_futures;
 mod model;
+mod nested;
 mod panics;
 
 use common::{assert_empty, memory, numbers};
