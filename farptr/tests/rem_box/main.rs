@@ -1,6 +1,11 @@
 //! Boxes against a model, with a heap so small that evacuation runs all the time.
 
+#[path = "../common/mod.rs"]
 mod common;
+mod dropped_futures;
+mod model;
+mod nested;
+mod panics;
 
 use common::{assert_empty, memory, numbers};
 use farptr::{Far, RemBox};

@@ -1,9 +1,12 @@
 //! `RemVec` against `Vec`, with a heap so small that evacuation runs all the time.
 
+#[path = "../common/mod.rs"]
 mod common;
+mod model;
+mod panics;
 
 use common::{assert_empty, memory, numbers};
-use farptr::{Far, FarMemory, RemBox, RemVec};
+use farptr::{AccessHint, Error, Far, FarMemory, RemBox, RemVec};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 #[test]
@@ -141,6 +144,49 @@ fn zero_sized_and_large_elements() {
     }
     drop((units, large));
     assert_empty(&mem);
+}
+
+#[test]
+fn reserving_what_can_not_be_had_is_an_error_and_takes_nothing() {
+    let mem = FarMemory::builder().local_budget(1 << 20).far_capacity(4 << 20).build().unwrap();
+    let mut far = RemVec::new_in(&mem);
+    far.extend(0..5000u64);
+    let capacity = far.capacity();
+    let before = mem.stats();
+    for absurd in [usize::MAX, usize::MAX / 2, isize::MAX as usize / 8, 1 << 40] {
+        let refused = far.try_reserve(absurd);
+        assert!(matches!(refused, Err(Error::CapacityOverflow { .. } | Error::OutOfLocalMemory { .. })), "{refused:?}");
+    }
+    assert_eq!(mem.stats().rounds, before.rounds, "no use to make room for that");
+    let refused = far.try_reserve(5 << 17);
+    assert!(matches!(refused, Err(Error::FarMemoryFull { .. } | Error::OutOfLocalMemory { .. })), "{refused:?}");
+    assert_eq!((far.len(), far.capacity()), (5000, capacity));
+    mem.evacuate_all().unwrap();
+    assert!(mem.stats().far_live_bytes < 1 << 20, "{:?}", mem.stats());
+    far.extend(5000..20_000);
+    assert_eq!(far.with(19_999, |n| *n), Some(19_999));
+    drop(far);
+    assert_empty(&mem);
+}
+
+#[test]
+#[should_panic(expected = "is out of bounds of a RemVec of length 3")]
+fn range_to_the_last_index_there_can_be_is_out_of_bounds() {
+    let mem = memory(1 << 20);
+    let mut far = RemVec::new_in(&mem);
+    far.extend(0..3u8);
+    far.for_each_slice(..=usize::MAX, |_, _| ());
+}
+
+#[test]
+fn closures_of_a_scan_have_their_own_hint() {
+    let mem = memory(1 << 20);
+    let mut far = RemVec::new_in(&mem);
+    far.extend(0..10u8);
+    far.for_each_slice(.., |_, _| assert_eq!(farptr::scope().hint(), AccessHint::Normal));
+    let scope = farptr::scope_non_temporal();
+    far.for_each_slice_mut(.., |_, _| assert_eq!(farptr::scope().hint(), AccessHint::NonTemporal));
+    assert_eq!(scope.hint(), AccessHint::NonTemporal);
 }
 
 #[test]
