@@ -175,8 +175,13 @@ fn run(setting: Setting, steps: &[Step], happened: &RefCell<Happened>) {
 fn agree(name: &'static str, cases: u32, step: impl Strategy<Value = Step>) -> Happened {
     let asked = ProptestConfig::default();
     let cases = if std::env::var_os("PROPTEST_CASES").is_some() { asked.cases } else { cases };
-    let config =
-        ProptestConfig { cases, max_shrink_iters: MOST_SHRINKS, source_file: Some(file!()), test_name: Some(name), ..asked };
+    let config = ProptestConfig {
+        cases,
+        max_shrink_iters: asked.max_shrink_iters.min(MOST_SHRINKS),
+        source_file: Some(file!()),
+        test_name: Some(name),
+        ..asked
+    };
     let happened = RefCell::default();
     let outcome = TestRunner::new(config).run(&(setting(), prop::collection::vec(step, 1..MOST_STEPS)), |(setting, steps)| {
         run(setting, &steps, &happened);

@@ -56,7 +56,9 @@ fn threads_share_a_budget() {
                         held.push(bytes);
                     }
                     assert!(budget.used() <= LIMIT);
-                    if step % 2 == 0 && let Some(bytes) = held.pop() {
+                    if step % 2 == 0
+                        && let Some(bytes) = held.pop()
+                    {
                         budget.release(bytes);
                     }
                 }

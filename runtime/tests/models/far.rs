@@ -84,7 +84,8 @@ impl Model {
     }
 
     fn segments(&self) -> Vec<FarSegmentId> {
-        let of = |(slab, lent): (&usize, &Lent)| (0..lent.live.len()).map(|index| FarSegmentId::new(*slab, index)).collect::<Vec<_>>();
+        let of =
+            |(slab, lent): (&usize, &Lent)| (0..lent.live.len()).map(|index| FarSegmentId::new(*slab, index)).collect::<Vec<_>>();
         self.slabs.iter().flat_map(of).collect()
     }
 

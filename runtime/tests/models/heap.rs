@@ -18,19 +18,38 @@ const KINDS: [QueueKind; 3] = [QueueKind::Transient, QueueKind::Young, QueueKind
 
 #[derive(Debug, Clone)]
 enum Op {
-    Alloc { shard: usize, kind: QueueKind, layout: Layout, party: Party },
+    Alloc {
+        shard: usize,
+        kind: QueueKind,
+        layout: Layout,
+        party: Party,
+    },
     /// An object in the making is done, or given up.
-    Settle { which: Index, is_kept: bool },
+    Settle {
+        which: Index,
+        is_kept: bool,
+    },
     SealAll,
     /// A victim is taken and looked at; busy ones go back at once.
-    Take { kind: QueueKind },
-    PutBack { which: Index, referred: bool },
+    Take {
+        kind: QueueKind,
+    },
+    PutBack {
+        which: Index,
+        referred: bool,
+    },
     /// A victim's objects leave, and it is free.
-    Free { which: Index },
-    GiveBack { bytes: usize },
+    Free {
+        which: Index,
+    },
+    GiveBack {
+        bytes: usize,
+    },
     GiveBackAll,
     /// The budget is charged for something else.
-    Charge { bytes: usize },
+    Charge {
+        bytes: usize,
+    },
     Release,
 }
 

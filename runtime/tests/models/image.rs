@@ -17,7 +17,8 @@ struct Image {
 }
 
 fn addr() -> impl Strategy<Value = FarAddr> {
-    (0..1u32 << 26, 0..FAR_SEGMENT_BYTES / FAR_UNIT).prop_map(|(segment, unit)| FarAddr::new(FarSegmentId(segment), unit * FAR_UNIT))
+    (0..1u32 << 26, 0..FAR_SEGMENT_BYTES / FAR_UNIT)
+        .prop_map(|(segment, unit)| FarAddr::new(FarSegmentId(segment), unit * FAR_UNIT))
 }
 
 fn image() -> impl Strategy<Value = Image> {

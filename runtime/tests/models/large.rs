@@ -13,7 +13,10 @@ use std::sync::Arc;
 
 #[derive(Debug, Clone)]
 enum Op {
-    Insert { pages: usize, align: u32 },
+    Insert {
+        pages: usize,
+        align: u32,
+    },
     Remove(Index),
     /// Takes a claim on an object, which is kept.
     Get(Index),

@@ -13,9 +13,12 @@ mod slots;
 
 use proptest::test_runner::Config;
 
+/// Attempts at a shorter sequence of a failure: some seconds.
+const MOST_SHRINKS: u32 = 20_000;
+
 /// `cases`, or as many as the environment asks for.
 fn config(cases: u32) -> Config {
     let asked = Config::default();
     let cases = if std::env::var_os("PROPTEST_CASES").is_some() { asked.cases } else { cases };
-    Config { cases, max_shrink_iters: 20_000, ..asked }
+    Config { cases, max_shrink_iters: asked.max_shrink_iters.min(MOST_SHRINKS), ..asked }
 }

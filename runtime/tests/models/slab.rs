@@ -16,8 +16,19 @@ enum Op {
     Anew(usize),
     Lend(usize),
     TakeBack(usize, u32),
-    Write { who: usize, slab: u32, offset: u32, len: usize, byte: u8 },
-    Read { who: usize, slab: u32, offset: u32, len: usize },
+    Write {
+        who: usize,
+        slab: u32,
+        offset: u32,
+        len: usize,
+        byte: u8,
+    },
+    Read {
+        who: usize,
+        slab: u32,
+        offset: u32,
+        len: usize,
+    },
     Scrub,
 }
 
@@ -64,8 +75,9 @@ impl Model {
     /// Why an access fails, if it must.
     fn refusal(&self, who: BorrowerId, slab: u32, offset: u32, len: usize) -> Option<SlabError> {
         match self.lent.get(&slab) {
-            Some((owner, _)) if *owner == who => (u64::from(offset) + len as u64 > u64::from(SLAB))
-                .then_some(SlabError::Range { offset, len, slab_bytes: SLAB }),
+            Some((owner, _)) if *owner == who => {
+                (u64::from(offset) + len as u64 > u64::from(SLAB)).then_some(SlabError::Range { offset, len, slab_bytes: SLAB })
+            }
             _ => Some(SlabError::NotYours { slab: SlabId(slab) }),
         }
     }
