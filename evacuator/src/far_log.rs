@@ -80,6 +80,9 @@ pub struct FarLog {
     /// Segments the cleaner could not read to the end. They are left alone.
     damaged: BTreeSet<FarSegmentId>,
     writers: Vec<Option<Box<dyn Session>>>,
+    /// Writes in flight, and where they go. Such a segment is not used again before they have ended, even if everything in it is dead: its
+    /// new images would overlap with them.
+    in_flight: BTreeMap<Batch, FarSegmentId>,
     spare: Vec<Vec<u8>>,
     /// No server lends more.
     full: bool,
@@ -94,11 +97,8 @@ impl FarLog {
     /// # Errors
     /// If there is no room in far memory, or a server can't be reached. Nothing was appended then.
     pub fn append(&mut self, memory: &Memory, stream: Stream, slot: SlotId, contents: &[u8]) -> Result<(FarAddr, Batch)> {
+        self.make_room(memory, stream, contents.len())?;
         let bytes = image_bytes(contents.len());
-        assert!(bytes <= FAR_SEGMENT_BYTES, "what is appended is a small object or a piece of a large one");
-        if self.open[stream as usize].as_ref().is_none_or(|open| open.used() + bytes > FAR_SEGMENT_BYTES) {
-            self.open_next(memory, stream)?;
-        }
         let open = self.open[stream as usize].as_mut().expect("a segment was opened just now");
         let addr = FarAddr::new(open.id, open.used());
         let start = open.buffer.len();
@@ -106,6 +106,19 @@ impl FarLog {
         image::encode(slot, open.incarnation, addr, contents, &mut open.buffer[start..]);
         memory.far().revive(addr, bytes);
         Ok((addr, open.batch))
+    }
+
+    /// Sees to it that the image of an object of `size` bytes can be appended next, without waiting for a server.
+    ///
+    /// # Errors
+    /// As for `append`.
+    pub fn make_room(&mut self, memory: &Memory, stream: Stream, size: usize) -> Result<()> {
+        let bytes = image_bytes(size);
+        assert!(bytes <= FAR_SEGMENT_BYTES, "what is appended is a small object or a piece of a large one");
+        if self.open[stream as usize].as_ref().is_none_or(|open| open.used() + bytes > FAR_SEGMENT_BYTES) {
+            self.open_next(memory, stream)?;
+        }
+        Ok(())
     }
 
     fn open_next(&mut self, memory: &Memory, stream: Stream) -> Result<()> {
@@ -200,11 +213,19 @@ impl FarLog {
         loop {
             let session = match &mut self.writers[number] {
                 Some(session) if session.failure().is_none() => session,
+                // What was in flight has failed as well, and that is still to be heard: what nobody hears of would pass for arrived.
+                Some(session) if session.in_flight() > 0 => {
+                    self.wait(memory, number);
+                    continue;
+                }
                 writer => writer.insert(server.session()?),
             };
             if session.in_flight() < MAX_WRITES {
                 match session.submit(op) {
-                    Submit::Accepted => return Ok(()),
+                    Submit::Accepted => {
+                        self.in_flight.insert(batch, id);
+                        return Ok(());
+                    }
                     Submit::Busy(back) => op = back,
                     Submit::Failed(_, cause) => return Err(server.error(cause)),
                 }
@@ -221,8 +242,12 @@ impl FarLog {
         }
         for Completion { token, buf, result, .. } in done {
             self.recycle(buf.into_vec());
+            let batch = Batch(token.0);
             if let Err(cause) = result {
-                self.fail(Batch(token.0), memory.far().servers()[number].error(cause));
+                self.fail(batch, memory.far().servers()[number].error(cause));
+            }
+            if let Some(id) = self.in_flight.remove(&batch) {
+                self.free_if_dead(memory, id);
             }
         }
     }
@@ -240,6 +265,10 @@ impl FarLog {
     }
 
     fn free_if_dead(&mut self, memory: &Memory, id: FarSegmentId) {
+        if self.in_flight.values().any(|other| *other == id) {
+            // Looked at again when the write has ended.
+            return;
+        }
         let live = memory.far().with_segment(id, |_, segment| segment.live_bytes()).unwrap_or(0);
         if live == 0 && self.sealed.remove(&id).is_some() {
             self.damaged.remove(&id);
