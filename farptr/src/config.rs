@@ -10,6 +10,7 @@
 #![forbid(unsafe_code)]
 
 mod file;
+pub(crate) mod fuzzing;
 mod machine;
 mod parse;
 
