@@ -28,19 +28,32 @@ const MOST_OPS: usize = 256;
 
 #[derive(Debug, Arbitrary)]
 enum Op {
-    Submit { write: bool, len: Length },
+    Submit {
+        write: bool,
+        len: Length,
+    },
     Borrow,
     Return,
     Abandon,
     TakeControl,
     /// Time passes, and the session hears of it.
-    Pass { tenths: u8 },
+    Pass {
+        tenths: u8,
+    },
     /// The socket takes some of the output.
-    Send { most: Length },
+    Send {
+        most: Length,
+    },
     Welcome,
     /// The server answers a request, but for the last `held` bytes, which follow with the next.
-    Answer { which: u8, held: u8 },
-    Lie { which: u8, lie: Lie },
+    Answer {
+        which: u8,
+        held: u8,
+    },
+    Lie {
+        which: u8,
+        lie: Lie,
+    },
     Raw([u8; 5]),
     Trim,
     Fail,
@@ -228,12 +241,19 @@ impl World {
                     assert!(overdue, "an operation outlived its timeout");
                 }
             } else {
-                let early = done.iter().any(|done| done.token == Token(*number) && matches!(done.result, Err(TransportError::Timeout { .. })));
+                let early = done
+                    .iter()
+                    .any(|done| done.token == Token(*number) && matches!(done.result, Err(TransportError::Timeout { .. })));
                 assert!(!early || self.session.failure().is_some(), "an operation timed out before its time");
             }
         }
         if !self.failed {
-            assert_eq!(self.session.failure().is_some(), give_up, "a session is given up after {GIVE_UP} timeouts: {:?}", self.session.failure());
+            assert_eq!(
+                self.session.failure().is_some(),
+                give_up,
+                "a session is given up after {GIVE_UP} timeouts: {:?}",
+                self.session.failure()
+            );
             self.failed = give_up;
         }
         self.complete(done);
@@ -274,7 +294,11 @@ impl World {
     fn complete(&mut self, done: Vec<Completion>) {
         for Completion { token, verb, buf, result } in done {
             let pending = self.pending.remove(&token.0).expect("an operation completes once");
-            assert_eq!((verb, buf.len(), buf.as_slice().as_ptr()), (pending.verb, pending.len, pending.buffer), "its own buffer comes back");
+            assert_eq!(
+                (verb, buf.len(), buf.as_slice().as_ptr()),
+                (pending.verb, pending.len, pending.buffer),
+                "its own buffer comes back"
+            );
             if result.is_ok() {
                 let answered = self.server.answered(token.0);
                 assert!(answered || !self.server.is_honest(), "done without an answer");

@@ -5,13 +5,13 @@
 //! 2. A session that is given a stream in pieces says the same, to the byte, as one that is given it whole.
 #![forbid(unsafe_code)]
 
+use farptr_runtime::slab::{STRIPE_BYTES, SlabStore, SlabStoreConfig, Supply};
 use farptr_runtime::transport::{Completion, IoBuf, Op, SlabId, SlabPos, Submit, Token, Verb};
 use farptr_runtime::wire::frame::{
     HELLO_BYTES, Hello, Intent, REPLY_BYTES, REQUEST_BYTES, WELCOME_BYTES, Welcome, decode_hello, decode_reply, decode_request,
     decode_welcome, encode_hello, encode_reply, encode_request, encode_welcome,
 };
 use farptr_runtime::wire::{ClientSession, ControlVerb, Ending, Lender, MAGIC, ServerSession, VERSION};
-use farptr_runtime::slab::{STRIPE_BYTES, SlabStore, SlabStoreConfig, Supply};
 use std::time::{Duration, Instant};
 
 /// Runs the target on one input: flags, the places of the cuts, and the stream.

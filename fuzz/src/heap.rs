@@ -27,16 +27,34 @@ const MOST_NESTED: usize = 6;
 #[derive(Debug, Arbitrary)]
 enum Op {
     /// Takes the place of what was there.
-    New { at: u8, made: Made },
-    Read { at: u8 },
-    Write { at: u8, seed: u8 },
-    Drop { at: u8 },
+    New {
+        at: u8,
+        made: Made,
+    },
+    Read {
+        at: u8,
+    },
+    Write {
+        at: u8,
+        seed: u8,
+    },
+    Drop {
+        at: u8,
+    },
     /// Moves the contents out.
-    Take { at: u8 },
+    Take {
+        at: u8,
+    },
     /// What follows, to the matching `Leave`, happens while an object is pinned.
-    Pin { at: u8, write: Option<u8> },
+    Pin {
+        at: u8,
+        write: Option<u8>,
+    },
     /// What follows, to the matching `Leave`, happens in a scope that has looked at an object.
-    Scope { at: u8, non_temporal: bool },
+    Scope {
+        at: u8,
+        non_temporal: bool,
+    },
     Leave,
     Round,
     EvacuateAll,

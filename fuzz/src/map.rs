@@ -15,23 +15,54 @@ const KEYS: u16 = 2000;
 
 #[derive(Debug, Arbitrary)]
 enum Op {
-    Insert { key: u16, made: Made },
+    Insert {
+        key: u16,
+        made: Made,
+    },
     /// Keys in a row.
-    Extend { key: u16, count: u8, made: Made },
-    Remove { key: u16 },
-    Read { key: u16 },
-    Write { key: u16, made: Made },
-    Entry { key: u16, made: Made, remove: bool },
+    Extend {
+        key: u16,
+        count: u8,
+        made: Made,
+    },
+    Remove {
+        key: u16,
+    },
+    Read {
+        key: u16,
+    },
+    Write {
+        key: u16,
+        made: Made,
+    },
+    Entry {
+        key: u16,
+        made: Made,
+        remove: bool,
+    },
     /// While a value is pinned, everything else is sent away.
-    Pin { key: u16 },
-    Retain { every: u8, write: bool },
-    ForEach { write: bool },
+    Pin {
+        key: u16,
+    },
+    Retain {
+        every: u8,
+        write: bool,
+    },
+    ForEach {
+        write: bool,
+    },
     /// Some move out by a drain, the others are dropped with it.
-    Drain { most: u8 },
+    Drain {
+        most: u8,
+    },
     /// Some move out, the others are dropped with the iterator; a new map takes the place of the old one.
-    IntoIter { most: u8 },
+    IntoIter {
+        most: u8,
+    },
     Clear,
-    Reserve { more: u16 },
+    Reserve {
+        more: u16,
+    },
     Shrink,
     Round,
     EvacuateAll,

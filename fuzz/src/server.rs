@@ -28,15 +28,32 @@ const MOST_OPS: usize = 256;
 #[derive(Debug, Arbitrary)]
 enum Op {
     /// A new connection takes the place of an old one.
-    Open { conn: u8, hello: Greeting },
-    Close { conn: u8 },
+    Open {
+        conn: u8,
+        hello: Greeting,
+    },
+    Close {
+        conn: u8,
+    },
     /// A request, whole or but for its last bytes, which follow with the next.
-    Ask { conn: u8, ask: Ask, held: u8 },
-    Raw { conn: u8, bytes: [u8; 6] },
+    Ask {
+        conn: u8,
+        ask: Ask,
+        held: u8,
+    },
+    Raw {
+        conn: u8,
+        bytes: [u8; 6],
+    },
     /// The client reads.
-    Drain { conn: u8, most: Length },
+    Drain {
+        conn: u8,
+        most: Length,
+    },
     /// Time passes, and the server looks at the clock.
-    Pass { tenths: u16 },
+    Pass {
+        tenths: u16,
+    },
     Scrub,
 }
 
@@ -51,9 +68,20 @@ enum Greeting {
 #[derive(Debug, Arbitrary)]
 enum Ask {
     Borrow,
-    Return { slab: u8 },
-    Read { slab: u8, offset: Length, len: Length },
-    Write { slab: u8, offset: Length, len: Length, seed: u8 },
+    Return {
+        slab: u8,
+    },
+    Read {
+        slab: u8,
+        offset: Length,
+        len: Length,
+    },
+    Write {
+        slab: u8,
+        offset: Length,
+        len: Length,
+        seed: u8,
+    },
     /// A hello, where none is due.
     Hello,
 }

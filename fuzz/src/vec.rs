@@ -13,19 +13,44 @@ const MOST_ELEMENTS: usize = 6000;
 
 #[derive(Debug, Arbitrary)]
 enum Op {
-    Push { seed: u8 },
+    Push {
+        seed: u8,
+    },
     Pop,
-    Extend { count: u16, seed: u8 },
-    Truncate { len: u16 },
-    SwapRemove { at: u16 },
-    Read { at: u16 },
-    ReadInScope { at: u16 },
-    Write { at: u16, seed: u8 },
-    Slices { from: u16, to: u16, write: Option<u8> },
-    SliceAt { at: u16, write: Option<u8> },
+    Extend {
+        count: u16,
+        seed: u8,
+    },
+    Truncate {
+        len: u16,
+    },
+    SwapRemove {
+        at: u16,
+    },
+    Read {
+        at: u16,
+    },
+    ReadInScope {
+        at: u16,
+    },
+    Write {
+        at: u16,
+        seed: u8,
+    },
+    Slices {
+        from: u16,
+        to: u16,
+        write: Option<u8>,
+    },
+    SliceAt {
+        at: u16,
+        write: Option<u8>,
+    },
     /// All elements, in one scope.
     Iterate,
-    Reserve { more: u16 },
+    Reserve {
+        more: u16,
+    },
     Clear,
     Round,
     EvacuateAll,
@@ -103,7 +128,8 @@ pub fn run(data: &[u8]) {
 
 fn run_with<T: Element>(input: &mut Unstructured<'_>, chunk_bytes: usize) {
     let mem = farptr::fuzzing::memory(BUDGET, PLENTY).expect("an embedded memory");
-    let mut world: World<'_, T> = World { mem: &mem, far: RemVec::with_chunk_bytes_in(chunk_bytes, &mem), model: Vec::new(), made: 0 };
+    let mut world: World<'_, T> =
+        World { mem: &mem, far: RemVec::with_chunk_bytes_in(chunk_bytes, &mem), model: Vec::new(), made: 0 };
     input::each(input, MOST_OPS, |op| {
         world.carry_out(op);
         assert_eq!((world.far.len(), world.far.is_empty()), (world.model.len(), world.model.is_empty()));

@@ -193,7 +193,9 @@ impl Server {
                 let end = self.saying.len();
                 self.saying[end - 9] = 1;
             }
-            (Lie::Length(len), Some(asked), _) if len != asked.len || asked.kind != Kind::Read => self.reply(0x81, 0, asked.tag, len),
+            (Lie::Length(len), Some(asked), _) if len != asked.len || asked.kind != Kind::Read => {
+                self.reply(0x81, 0, asked.tag, len)
+            }
             // Its slot may be in use again, by another tag.
             (Lie::Twice, _, Some(last)) => self.reply(0x82, 0, last.tag, 0),
             _ => return,

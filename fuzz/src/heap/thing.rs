@@ -20,14 +20,31 @@ struct Pair {
 /// What to make.
 #[derive(Debug, Clone, Copy, Arbitrary)]
 pub(super) enum Made {
-    Small { len: u8, seed: u8 },
-    Middle { len: u16, seed: u8 },
+    Small {
+        len: u8,
+        seed: u8,
+    },
+    Middle {
+        len: u16,
+        seed: u8,
+    },
     /// In units of 128 bytes: up to more than the budget.
-    Large { len: u16, seed: u8 },
-    Wide { seed: u8 },
-    Pair { len: u16, seed: u8 },
+    Large {
+        len: u16,
+        seed: u8,
+    },
+    Wide {
+        seed: u8,
+    },
+    Pair {
+        len: u16,
+        seed: u8,
+    },
     /// Up to 255 small objects.
-    Many { count: u8, seed: u8 },
+    Many {
+        count: u8,
+        seed: u8,
+    },
     Nothing,
 }
 

@@ -138,7 +138,10 @@ impl Model {
         let borrower = match number(hello, 12) {
             0 if given == [0; 16] => {
                 let token = said[16..32].try_into().expect("sixteen bytes");
-                assert!(token != [0; 16] && self.borrowers.iter().all(|other| other.token != token), "a new borrower's token is new");
+                assert!(
+                    token != [0; 16] && self.borrowers.iter().all(|other| other.token != token),
+                    "a new borrower's token is new"
+                );
                 self.borrowers.push(Borrower { token, connections: 0 });
                 self.borrowers.len() - 1
             }
