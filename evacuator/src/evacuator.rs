@@ -50,7 +50,7 @@ pub struct Evacuator {
 impl Evacuator {
     /// An evacuator of `memory` without a thread of its own: rounds run on the threads that wait for memory, and in [`Evacuator::catch_up`].
     /// What it does depends on what the program does only, not on when a thread gets its turn.
-    pub fn attach(memory: &Memory) -> Arc<Self> {
+    pub fn without_thread(memory: &Memory) -> Arc<Self> {
         let evacuator = Arc::new(Evacuator::default());
         memory.set_relief(Arc::<Evacuator>::clone(&evacuator));
         evacuator
@@ -61,7 +61,7 @@ impl Evacuator {
     /// # Errors
     /// If the system gives no thread.
     pub fn start(memory: &Arc<Memory>) -> Result<Arc<Self>> {
-        let evacuator = Evacuator::attach(memory);
+        let evacuator = Evacuator::without_thread(memory);
         let (weak, own) = (Arc::downgrade(memory), Arc::clone(&evacuator));
         let spawned = std::thread::Builder::new().name("farptr-evacuate".into()).spawn(move || own.serve(&weak));
         spawned.map_err(|e| Error::Config(format!("can't start the evacuator's thread: {e}")))?;
@@ -69,7 +69,7 @@ impl Evacuator {
     }
 
     fn serve(&self, memory: &Weak<Memory>) {
-        self.alarm.attach();
+        self.alarm.without_thread();
         loop {
             self.alarm.look();
             {

@@ -31,7 +31,7 @@ impl Values {
         let lender = EmbeddedTransport::new(EmbeddedConfig { capacity: 1 << 30, slab_bytes: 1 << 20 }).unwrap();
         let config = MemoryConfig { local_budget: BUDGET, shards: 1, timeout: Duration::from_secs(10), far_capacity: 1 << 30 };
         let memory = Memory::new(config, vec![Server::new(Arc::new(lender))]).unwrap();
-        let evacuator = Evacuator::attach(&memory);
+        let evacuator = Evacuator::without_thread(&memory);
         let mut values = Values { memory, evacuator, objects: Vec::new() };
         let mut next = numbers(seed);
         let mut taken = 0;

@@ -37,6 +37,8 @@ extern crate self as farptr;
 
 mod config;
 mod far;
+#[doc(hidden)]
+pub mod fuzzing;
 mod memory;
 mod object;
 mod pin;

@@ -6,7 +6,8 @@ use crate::shard::{ShardTask, Shards};
 use farptr_evacuator::Evacuator;
 use farptr_runtime::addr::FAR_SEGMENT_BYTES;
 use farptr_runtime::far::Server;
-use farptr_runtime::memory::{Memory, MemoryConfig, Stats};
+use farptr_runtime::memory::{Memory, MemoryConfig, Relief, Stats};
+use farptr_runtime::scope::in_scope;
 use farptr_runtime::transport::Transport;
 use farptr_runtime::transport::embedded::{EmbeddedConfig, EmbeddedTransport};
 use farptr_runtime::transport::tcp::{TcpConfig, TcpTransport};
@@ -118,6 +119,16 @@ impl FarMemory {
         Self::builder().build()
     }
 
+    /// Over one embedded lender, without threads of its own: see [`Evacuator::without_thread`].
+    pub(crate) fn without_threads(local_budget: usize, far_capacity: u64, timeout: Duration) -> Result<Self> {
+        let config = EmbeddedConfig { capacity: far_capacity, slab_bytes: embedded_slab(local_budget) };
+        let lender = Arc::new(EmbeddedTransport::new(config).map_err(|cause| Error::transport("embedded", cause))?);
+        let servers = vec![Server::new(Arc::<EmbeddedTransport>::clone(&lender))];
+        let memory = Memory::new(MemoryConfig { local_budget, shards: 1, timeout, far_capacity }, servers)?;
+        let evacuator = Evacuator::without_thread(&memory);
+        Ok(FarMemory { inner: Arc::new(Inner { memory, evacuator, embedded: vec![lender], shards: Shards::start(0)? }) })
+    }
+
     fn with_settings(settings: &Settings) -> Result<Self> {
         let mut embedded = Vec::new();
         let mut servers = Vec::new();
@@ -203,6 +214,10 @@ impl FarMemory {
     /// If a server fails.
     pub fn evacuate_all(&self) -> Result<()> {
         self.inner.evacuator.evacuate_all(&self.inner.memory)
+    }
+
+    pub(crate) fn run_round(&self) -> bool {
+        !in_scope() && self.inner.evacuator.assist(&self.inner.memory)
     }
 
     /// Gives memory that holds nothing any more back: local segments to the system, slabs to their servers.

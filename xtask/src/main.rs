@@ -4,10 +4,11 @@
 //! - `step`: a named piece of work, how it is run and reported.
 //! - `steps`: the table of all steps. **A new test configuration is a row there.**
 //! - `prerequisites`: what a fresh machine may lack.
-//! - `inventory`, `smoke`: checks that are code of their own.
+//! - `inventory`, `smoke`: checks that are code of their own. `fuzz`: builds and runs the fuzz targets.
 //! - `uring`: takes io_uring away from a command, as containers do.
 #![deny(unsafe_code)] // but for `uring`, which says why
 
+mod fuzz;
 mod inventory;
 mod invocation;
 mod prerequisites;
@@ -30,6 +31,7 @@ Examples:
   cargo xtask ci                    what CI runs
   cargo xtask ci --list             the steps, why each is there, and the commands behind them
   cargo xtask soak --minutes 1      a short soak
+  cargo xtask fuzz heap             one fuzz target for a minute; cargo xtask fuzz --help says which there are
   cargo xtask no-uring -- cargo test -p farptr
                                     any command, in a world without io_uring";
 
@@ -53,6 +55,7 @@ enum Chore {
         #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=10_000))]
         minutes: u32,
     },
+    Fuzz(fuzz::Options),
     /// Build the documentation, with warnings denied
     Doc {
         /// Show it in a browser
@@ -102,6 +105,10 @@ fn main() -> ExitCode {
             run(steps::ci(&root), &selection)
         }
         Chore::Soak { minutes } => finish(step::run_all(&[steps::soak(minutes)], &root)),
+        Chore::Fuzz(options) => match fuzz::run(&options, &root, &steps::target_dir(&root)) {
+            Ok(all_well) => finish(all_well),
+            Err(problem) => fail(&problem),
+        },
         Chore::Doc { open } => finish(step::run_all(&[steps::doc(open)], &root)),
         Chore::Unsafe => finish(step::run_all(&[steps::unsafe_inventory()], &root)),
         Chore::NoUring { command } => {

@@ -49,6 +49,11 @@ pub(crate) fn ci(root: &Path) -> Vec<Step> {
     ];
     steps.extend(test(root));
     steps.push(Step::new(
+        "fuzz",
+        "made-up input, guided by coverage, breaks neither the wire nor far memory nor the settings; a short run",
+        Action::Run(Invocation::cargo("xtask fuzz --seconds 40 --jobs 2")),
+    ));
+    steps.push(Step::new(
         "codesearch",
         "the main example, on real input with a small budget, finds what is there",
         Action::Judged(
@@ -92,7 +97,7 @@ pub(crate) fn unsafe_inventory() -> Step {
     Step::new("unsafe", "unsafe code is where docs/design.md says, and nowhere else", Action::Check(inventory::check))
 }
 
-fn target_dir(root: &Path) -> PathBuf {
+pub(crate) fn target_dir(root: &Path) -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from)
 }
 
