@@ -109,7 +109,8 @@ pub(super) fn text(reports: &[Report], summary: &Summary) -> String {
     }
     let took: Duration = reports.iter().map(|report| report.took).sum();
     let Summary { found, all, known, bad } = summary;
-    text += &format!("\nscore: {found} of {all} found; {known} survive as known; {bad} to look at; {:.0} s\n", took.as_secs_f64());
+    text +=
+        &format!("\nscore: {found} of {all} found; {known} survive as known; {bad} to look at; {:.0} s\n", took.as_secs_f64());
     text
 }
 
@@ -163,8 +164,8 @@ pub(super) fn list_json(weakenings: &[&Weakening]) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use super::super::table::Check;
+    use super::*;
 
     fn report(survives: bool, verdict: Verdict) -> Report {
         let weakening = Weakening {

@@ -68,7 +68,8 @@ pub(super) struct Edit {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(try_from = "String")]
 pub(super) struct Check {
-    pub(super) is_loom: bool,
+    /// Not the models. First, so that checks are run in order of what they cost to build.
+    pub(super) is_plain: bool,
     /// The crate's folder.
     pub(super) folder: String,
     /// The file of `tests`, or none for unit tests.
@@ -77,13 +78,20 @@ pub(super) struct Check {
 
 impl Default for Check {
     fn default() -> Self {
-        Check { is_loom: true, folder: "runtime".into(), test: None }
+        Check { is_plain: false, folder: "runtime".into(), test: None }
     }
 }
 
-impl Check {
-    pub(super) fn package(&self) -> String {
-        if self.folder == "farptr" { "farptr".into() } else { format!("farptr-{}", self.folder) }
+/// Folders of the crates that can be checks.
+pub(super) const CRATES: [&str; 4] = ["runtime", "evacuator", "farptr", "server"];
+
+/// The package in a crate's folder.
+pub(super) fn package(folder: &str) -> &'static str {
+    match folder {
+        "runtime" => "farptr-runtime",
+        "evacuator" => "farptr-evacuator",
+        "server" => "farptr-server",
+        _ => "farptr",
     }
 }
 
@@ -97,7 +105,7 @@ impl TryFrom<String> for Check {
         };
         match folder {
             "loom" if test.is_none() => Ok(Check::default()),
-            "runtime" | "evacuator" | "farptr" | "server" => Ok(Check { is_loom: false, folder: folder.into(), test }),
+            _ if CRATES.contains(&folder) => Ok(Check { is_plain: true, folder: folder.into(), test }),
             _ => Err(format!("`{text}` is no check; give loom, a crate (runtime, evacuator, farptr, server) or a crate/test")),
         }
     }
@@ -106,7 +114,7 @@ impl TryFrom<String> for Check {
 impl fmt::Display for Check {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.test {
-            None if self.is_loom => f.write_str("loom"),
+            None if !self.is_plain => f.write_str("loom"),
             None => f.write_str(&self.folder),
             Some(test) => write!(f, "{}/{test}", self.folder),
         }
@@ -240,7 +248,7 @@ mod tests {
             assert_eq!(Check::try_from(name.to_owned()).unwrap().to_string(), name);
         }
         assert!(Check::try_from("benches".to_owned()).unwrap_err().contains("is no check"));
-        assert_eq!(Check::try_from("server/contract".to_owned()).unwrap().package(), "farptr-server");
+        assert_eq!(CRATES.map(package), ["farptr-runtime", "farptr-evacuator", "farptr", "farptr-server"]);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::scratch::Scratch;
-use super::table::Check;
+use super::table::{CRATES, Check, package};
 use serde_json::Value;
 use std::fmt;
 use std::io::{BufRead, BufReader};
@@ -49,7 +49,7 @@ pub(super) fn run(scratch: &Scratch, check: &Check, tests: &[String], limit: Dur
         Err(why) => return Ok(Verdict::Broken { why }),
     };
     let all_models = ["loom::".to_owned()];
-    let tests = if tests.is_empty() && check.is_loom { &all_models } else { tests };
+    let tests = if tests.is_empty() && !check.is_plain { &all_models } else { tests };
     let folder = scratch.tree().join(&check.folder);
     let command = || {
         let mut command = Command::new(&program);
@@ -68,14 +68,15 @@ pub(super) fn run(scratch: &Scratch, check: &Check, tests: &[String], limit: Dur
 fn build(scratch: &Scratch, check: &Check) -> Result<Result<PathBuf, String>, String> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
-    command.args(["test", "--no-run", "--quiet", "--message-format=json", "-p", &check.package()]);
+    command.args(["test", "--no-run", "--quiet", "--message-format=json"]);
     match &check.test {
-        Some(test) => command.args(["--test", test]),
-        None => command.arg("--lib"),
+        // All crates, though only one has the test: cargo builds dependencies anew where other crates are chosen, for their features.
+        Some(test) => command.args(CRATES.iter().flat_map(|folder| ["-p", package(folder)])).args(["--test", test]),
+        None => command.args(["-p", package(&check.folder), "--lib"]),
     };
     // Building takes longer than running: our own code is hardly optimised, and only what has changed is compiled again.
     command.env("CARGO_INCREMENTAL", "1");
-    if check.is_loom {
+    if !check.is_plain {
         command.env("RUSTFLAGS", "--cfg farptr_loom").env("CARGO_TARGET_DIR", scratch.target("loom"));
         command.arg("--release");
         for setting in ["opt-level=1", "package.\"*\".opt-level=3", "debug=0", "incremental=true"] {
@@ -93,9 +94,10 @@ fn build(scratch: &Scratch, check: &Check) -> Result<Result<PathBuf, String>, St
         let said = said.unwrap_or_else(|| String::from_utf8_lossy(&output.stderr).lines().next_back().unwrap_or_default().into());
         return Ok(Err(format!("it does not compile: {said}")));
     }
+    let folder = scratch.tree().join(&check.folder);
     let program = messages().filter(|message| message["profile"]["test"] == true).find_map(|message| {
-        let path = message["executable"].as_str()?;
-        Some(PathBuf::from(path))
+        let is_its = Path::new(message["manifest_path"].as_str()?).starts_with(&folder);
+        message["executable"].as_str().filter(|_| is_its).map(PathBuf::from)
     });
     program.map(Ok).ok_or_else(|| format!("cargo built no test program for {check}"))
 }
