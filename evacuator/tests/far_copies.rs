@@ -297,3 +297,16 @@ fn the_cleaner_does_not_make_wrong_bytes_right() {
         assert_eq!(is_corrupt(&result), object == damaged, "{result:?}");
     }
 }
+
+#[test]
+fn far_memory_in_which_everything_is_dead_is_given_back() {
+    let world = World::new(true, 16 << 10);
+    let evacuator = world.evacuator();
+    let objects: Vec<SlotId> = (0..200).map(|_| world.object()).collect();
+    evacuator.evacuate_all(&world.memory).unwrap();
+    assert!(world.memory.far().borrowed_bytes() >= 3 << 20);
+    // Dirty objects have no far copy. Most died in segments that had been full for long.
+    objects.iter().for_each(|object| world.access(*object, Intent::Write));
+    evacuator.trim(&world.memory).unwrap();
+    assert_eq!((world.memory.far().used_bytes(), world.memory.far().borrowed_bytes()), (0, 0));
+}

@@ -1,7 +1,6 @@
 //! The table of weakenings in `docs/testing.md`, between two lines `<!-- mutants -->`: made of the data, so that they can't disagree.
 #![forbid(unsafe_code)]
 
-use super::report::expected;
 use super::table::{Table, Weakening};
 use std::fs;
 use std::path::Path;
@@ -60,10 +59,20 @@ fn render(table: &Table) -> String {
 }
 
 fn row(weakening: &Weakening) -> String {
-    let by = if weakening.survives.is_some() { "none, see below".to_owned() } else { format!("`{}`", expected(weakening)) };
+    let by = if weakening.survives.is_some() { "none, see below".to_owned() } else { found_by(weakening) };
     // A bar would end the cell.
     let cells = [format!("`{}`", weakening.name), weakening.what.clone(), by].map(|cell| cell.replace('|', "\\|"));
     format!("| {} |\n", cells.join(" | "))
+}
+
+fn found_by(weakening: &Weakening) -> String {
+    let tests: Vec<String> = weakening.tests.iter().map(|test| format!("`{test}`")).collect();
+    match (weakening.check.is_plain, tests.is_empty()) {
+        (_, true) => format!("`{}`", weakening.check),
+        // The models' paths say that they are models.
+        (false, false) => tests.join(", "),
+        (true, false) => format!("`{}`: {}", weakening.check, tests.join(", ")),
+    }
 }
 
 #[cfg(test)]

@@ -71,7 +71,7 @@ impl Report {
 }
 
 /// The check that should notice, with its tests.
-pub(super) fn expected(weakening: &Weakening) -> String {
+fn expected(weakening: &Weakening) -> String {
     if weakening.tests.is_empty() {
         return weakening.check.to_string();
     }
@@ -175,7 +175,6 @@ mod tests {
             check: Check::default(),
             tests: vec!["a_test".into()],
             survives: survives.then(|| "reason".into()),
-            edit: Vec::new(),
             ..Default::default()
         };
         Report { outcome: Outcome::of(&weakening, verdict), weakening, took: Duration::from_secs(1) }

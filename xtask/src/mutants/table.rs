@@ -50,7 +50,7 @@ pub(super) struct Weakening {
     pub(super) edit: Vec<Edit>,
     /// The area's name.
     #[serde(skip)]
-    area: String,
+    pub(super) area: String,
 }
 
 /// A replacement.
