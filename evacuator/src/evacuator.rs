@@ -69,7 +69,7 @@ impl Evacuator {
     }
 
     fn serve(&self, memory: &Weak<Memory>) {
-        self.alarm.without_thread();
+        self.alarm.attach();
         loop {
             self.alarm.look();
             {

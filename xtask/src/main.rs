@@ -5,12 +5,14 @@
 //! - `steps`: the table of all steps. **A new test configuration is a row there.**
 //! - `prerequisites`: what a fresh machine may lack.
 //! - `inventory`, `smoke`: checks that are code of their own. `fuzz`: builds and runs the fuzz targets.
+//! - `mutants`: weakens the code on purpose, to see whether the checks notice.
 //! - `uring`: takes io_uring away from a command, as containers do.
 #![deny(unsafe_code)] // but for `uring`, which says why
 
 mod fuzz;
 mod inventory;
 mod invocation;
+mod mutants;
 mod prerequisites;
 mod smoke;
 mod step;
@@ -64,6 +66,8 @@ enum Chore {
     },
     /// Check that unsafe code is only in the files that docs/design.md lists
     Unsafe,
+    /// Weaken the code on purpose, one place at a time, and see whether a check notices
+    Mutants(mutants::Options),
     /// Run a command that finds no io_uring, as in most containers
     NoUring {
         /// The command, after --
@@ -111,6 +115,10 @@ fn main() -> ExitCode {
         },
         Chore::Doc { open } => finish(step::run_all(&[steps::doc(open)], &root)),
         Chore::Unsafe => finish(step::run_all(&[steps::unsafe_inventory()], &root)),
+        Chore::Mutants(options) => match mutants::run(&options, &root, &steps::target_dir(&root)) {
+            Ok(all_well) => finish(all_well),
+            Err(problem) => fail(&problem),
+        },
         Chore::NoUring { command } => {
             if let Err(problem) = uring::forbid() {
                 return fail(&problem);

@@ -3,7 +3,7 @@
 
 use crate::invocation::Invocation;
 use crate::step::{Action, Step};
-use crate::{inventory, smoke, uring};
+use crate::{inventory, mutants, smoke, uring};
 use std::path::{Path, PathBuf};
 
 /// `cargo xtask test`.
@@ -40,6 +40,11 @@ pub(crate) fn ci(root: &Path) -> Vec<Step> {
     let mut steps = vec![
         Step::new("fmt", "one format", Action::Run(Invocation::cargo("fmt --all --check"))),
         unsafe_inventory(),
+        Step::new(
+            "mutants",
+            "the deliberate weakenings still apply to the code; `cargo xtask mutants` runs them",
+            Action::Check(mutants::check),
+        ),
         Step::new(
             "clippy",
             "lints, warnings denied",
@@ -97,6 +102,7 @@ pub(crate) fn unsafe_inventory() -> Step {
     Step::new("unsafe", "unsafe code is where docs/design.md says, and nowhere else", Action::Check(inventory::check))
 }
 
+/// Where things are built.
 pub(crate) fn target_dir(root: &Path) -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from)
 }
