@@ -52,6 +52,17 @@ impl Evacuator {
     /// # Errors
     /// If the system gives no thread.
     pub fn start(memory: &Arc<Memory>) -> Result<Arc<Self>> {
+        let evacuator = Self::without_thread(memory);
+        let (weak, own) = (Arc::downgrade(memory), Arc::clone(&evacuator));
+        let spawned = std::thread::Builder::new().name("farptr-evacuate".into()).spawn(move || own.serve(&weak));
+        let handle = spawned.map_err(|e| Error::Config(format!("can't start the evacuator's thread: {e}")))?;
+        *evacuator.thread.lock().unwrap_or_else(PoisonError::into_inner) = Some(handle.thread().clone());
+        Ok(evacuator)
+    }
+
+    /// The same without a thread of its own: rounds are run by whoever needs memory. A single-threaded program then makes the same operations each time,
+    /// which is what tests by seed want.
+    pub fn without_thread(memory: &Arc<Memory>) -> Arc<Self> {
         let evacuator = Arc::new(Evacuator {
             state: Mutex::default(),
             awake: AtomicBool::new(false),
@@ -59,11 +70,7 @@ impl Evacuator {
             thread: Mutex::new(None),
         });
         memory.set_relief(Arc::<Evacuator>::clone(&evacuator));
-        let (weak, own) = (Arc::downgrade(memory), Arc::clone(&evacuator));
-        let spawned = std::thread::Builder::new().name("farptr-evacuate".into()).spawn(move || own.serve(&weak));
-        let handle = spawned.map_err(|e| Error::Config(format!("can't start the evacuator's thread: {e}")))?;
-        *evacuator.thread.lock().unwrap_or_else(PoisonError::into_inner) = Some(handle.thread().clone());
-        Ok(evacuator)
+        evacuator
     }
 
     fn serve(&self, memory: &Weak<Memory>) {

@@ -23,6 +23,8 @@
 
 mod buf;
 pub mod embedded;
+#[cfg(any(test, feature = "faults"))]
+pub mod faulty;
 pub mod tcp;
 
 pub use buf::IoBuf;
