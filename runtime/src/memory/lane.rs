@@ -295,8 +295,10 @@ impl Inner {
         self.pump(memory);
         let mut progress = Progress::Idle;
         let mut done = std::mem::take(&mut self.done);
+        // A session can be busy with nothing in flight (late answers still occupy it), and only a poll changes that.
+        let waiting = !self.queue.is_empty();
         for session in self.sessions.iter_mut().flatten() {
-            if session.in_flight() > 0 && session.poll(now, &mut done) == Progress::Moved {
+            if (waiting || session.in_flight() > 0) && session.poll(now, &mut done) == Progress::Moved {
                 progress = Progress::Moved;
             }
         }
