@@ -200,6 +200,11 @@ impl FarLog {
         loop {
             let session = match &mut self.writers[number] {
                 Some(session) if session.failure().is_none() => session,
+                // What it had in flight is lost, and which batches that are it has still to say.
+                Some(session) if session.in_flight() > 0 => {
+                    self.wait(memory, number);
+                    continue;
+                }
                 writer => writer.insert(server.session()?),
             };
             if session.in_flight() < MAX_WRITES {
