@@ -111,7 +111,7 @@ impl FarLog {
     fn open_next(&mut self, memory: &Memory, stream: Stream) -> Result<()> {
         let id = self.take_free(memory, stream)?;
         self.seal(memory, stream);
-        let incarnation = memory.far().with_segment(id, |_, segment| segment.reuse())?;
+        let incarnation = memory.far().begin_use(id)?;
         memory.far().count_used_segments(1);
         let batch = self.new_batch();
         self.open[stream as usize] = Some(Open { id, incarnation, sent: 0, buffer: self.buffer(), batch });
