@@ -63,10 +63,13 @@ impl fmt::Debug for Ways {
 
 impl Ways {
     /// Servers that replace those of the settings, if there are any.
+    #[cfg(feature = "faults")]
     fn transports(&self) -> Vec<Arc<dyn Transport>> {
-        #[cfg(feature = "faults")]
-        return self.transports.clone();
-        #[cfg(not(feature = "faults"))]
+        self.transports.clone()
+    }
+
+    #[cfg(not(feature = "faults"))]
+    fn transports(&self) -> Vec<Arc<dyn Transport>> {
         Vec::new()
     }
 

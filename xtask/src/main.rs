@@ -30,8 +30,16 @@ Examples:
   cargo xtask ci                    what CI runs
   cargo xtask ci --list             the steps, why each is there, and the commands behind them
   cargo xtask soak --minutes 1      a short soak
+  cargo xtask torture --seeds 200   far memory over faulty servers
   cargo xtask no-uring -- cargo test -p farptr
                                     any command, in a world without io_uring";
+
+const TORTURE_EXAMPLES: &str = "\
+Examples:
+  cargo xtask torture                              the first thousand seeds: some minutes
+  cargo xtask torture --first 1001 --seeds 5000    others
+  cargo xtask torture --first 364 --seeds 1        one of them again
+A seed that failed becomes a test: server/tests/torture/regressions.rs.";
 
 /// The chores of farptr.
 #[derive(Parser)]
@@ -52,6 +60,22 @@ enum Chore {
         /// How long
         #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=10_000))]
         minutes: u32,
+    },
+    /// Run small far memories over servers that go wrong in every way, and compare with a model
+    ///
+    /// Each seed is a scenario: servers, faults and how often they happen, threads, operations. Every read must give the right data or a documented error;
+    /// nothing may panic or hang; afterwards nothing may be missing or left over. A seed that fails is printed with the command that repeats it.
+    #[command(after_help = TORTURE_EXAMPLES)]
+    Torture {
+        /// How many seeds
+        #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
+        seeds: u32,
+        /// The first of them
+        #[arg(long, default_value_t = 1, value_name = "SEED")]
+        first: u64,
+        /// In front of which servers: this process, a farmemd over loopback, or either by seed
+        #[arg(long, default_value = "mixed", value_parser = ["embedded", "tcp", "mixed"])]
+        server: String,
     },
     /// Build the documentation, with warnings denied
     Doc {
@@ -102,6 +126,7 @@ fn main() -> ExitCode {
             run(steps::ci(&root), &selection)
         }
         Chore::Soak { minutes } => finish(step::run_all(&[steps::soak(minutes)], &root)),
+        Chore::Torture { seeds, first, server } => finish(step::run_all(&[steps::torture(first, seeds, &server)], &root)),
         Chore::Doc { open } => finish(step::run_all(&[steps::doc(open)], &root)),
         Chore::Unsafe => finish(step::run_all(&[steps::unsafe_inventory()], &root)),
         Chore::NoUring { command } => {

@@ -26,7 +26,6 @@ impl FarSegment {
     pub fn incarnation(&self) -> u32 {
         self.incarnation.load(Ordering::Acquire)
     }
-
 }
 
 /// A borrowed slab.

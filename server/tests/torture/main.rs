@@ -86,7 +86,8 @@ fn long_torture() {
         Ok(text) => text.parse().unwrap_or_else(|_| panic!("{name}={text}: give a number")),
         Err(_) => or,
     };
-    let servers = std::env::var("FARPTR_TORTURE_SERVER").map_or(Servers::Mixed, |name| name.parse().expect("FARPTR_TORTURE_SERVER"));
+    let servers =
+        std::env::var("FARPTR_TORTURE_SERVER").map_or(Servers::Mixed, |name| name.parse().expect("FARPTR_TORTURE_SERVER"));
     let tally = run(number("FARPTR_TORTURE_FIRST", 1), number("FARPTR_TORTURE_SEEDS", 1000), servers);
     let _ = writeln!(std::io::stderr(), "{tally:#?}");
 }

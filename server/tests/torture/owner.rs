@@ -48,7 +48,13 @@ struct Kept {
 impl Kept {
     #[track_caller]
     fn check(&self, far: &[u8]) {
-        assert!(far == bytes(self.stamp, self.len), "WRONG DATA: {} bytes that are not of stamp {:#x}: {:?}", far.len(), self.stamp, &far[..far.len().min(32)]);
+        assert!(
+            far == bytes(self.stamp, self.len),
+            "WRONG DATA: {} bytes that are not of stamp {:#x}: {:?}",
+            far.len(),
+            self.stamp,
+            &far[..far.len().min(32)]
+        );
     }
 }
 
@@ -387,14 +393,21 @@ impl<'m> Owner<'m> {
 
     /// The faults have stopped: everything is there, but for what a lying server has lost.
     pub(crate) fn check_all(&mut self) {
-        let mut lost = 0;
-        let broken = self.scenario.sort == Sort::Broken;
+        let (mut lost, mut starved) = (0, 0);
+        let (broken, scarce) = (self.scenario.sort == Sort::Broken, self.scenario.is_scarce());
         let mut read = |what: &str, attempt: &mut dyn FnMut() -> Result<(), Error>| {
-            let corrupt = persist(what, || match attempt() {
-                Err(Error::Corrupt { .. }) if broken => Ok(true),
-                outcome => outcome.map(|()| false),
+            persist(what, || match attempt() {
+                Err(Error::Corrupt { .. }) if broken => {
+                    lost += 1;
+                    Ok(())
+                }
+                // All that is local is dirty, and there is nowhere to write it until something is dropped: boxes are, one by one.
+                Err(Error::FarMemoryFull { .. } | Error::OutOfLocalMemory { .. }) if scarce => {
+                    starved += 1;
+                    Ok(())
+                }
+                outcome => outcome,
             });
-            lost += u64::from(corrupt);
         };
         for kept in self.boxes.drain(..).chain(self.large.drain(..)).flatten() {
             read("a read of a box", &mut || kept.far.try_with(|far| kept.check(far)));
@@ -417,6 +430,7 @@ impl<'m> Owner<'m> {
             });
         }
         self.tally.lost += lost;
+        self.tally.starved += starved;
     }
 }
 

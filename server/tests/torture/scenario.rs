@@ -43,7 +43,9 @@ impl FromStr for Servers {
 
     fn from_str(name: &str) -> Result<Self, String> {
         let all = [Servers::Embedded, Servers::Tcp, Servers::Mixed];
-        all.into_iter().find(|servers| servers.to_string() == name).ok_or_else(|| format!("no servers `{name}`: embedded, tcp or mixed"))
+        all.into_iter()
+            .find(|servers| servers.to_string() == name)
+            .ok_or_else(|| format!("no servers `{name}`: embedded, tcp or mixed"))
     }
 }
 
@@ -92,7 +94,7 @@ pub(crate) struct Scenario {
     evacuation_thread: bool,
     immediate: bool,
     /// Slabs that each server lends; few of them make far memory full.
-    pub(crate) slabs: u64,
+    slabs: u64,
     steps: usize,
 }
 
@@ -139,6 +141,11 @@ impl Scenario {
         }
     }
 
+    /// Whether far memory is too small for the data.
+    pub(crate) fn is_scarce(&self) -> bool {
+        self.slabs < 10
+    }
+
     /// Whether an operation may fail like this while faults are on.
     pub(crate) fn allows(&self, error: &Error) -> bool {
         match error {
@@ -170,7 +177,9 @@ impl Scenario {
             .enumerate()
             .map(|(number, tcp)| -> Arc<dyn Transport> {
                 if *tcp {
-                    return Arc::new(TcpTransport::connect(TcpConfig::new(daemon(number).address().to_string())).expect("connect"));
+                    return Arc::new(
+                        TcpTransport::connect(TcpConfig::new(daemon(number).address().to_string())).expect("connect"),
+                    );
                 }
                 let config = EmbeddedConfig { capacity: self.slabs * u64::from(SLAB), slab_bytes: SLAB };
                 let lender = Arc::new(EmbeddedTransport::new(config).expect("embedded"));
@@ -179,7 +188,8 @@ impl Scenario {
             })
             .collect();
         // What the machine does otherwise may make an operation fail, with an error that is allowed.
-        let mut builder = FarMemory::builder().local_budget(BUDGET).timeout(Duration::from_millis(500)).transports(transports).faults(&faults);
+        let mut builder =
+            FarMemory::builder().local_budget(BUDGET).timeout(Duration::from_millis(500)).transports(transports).faults(&faults);
         if !self.evacuation_thread {
             builder = builder.without_evacuation_thread();
         }
@@ -192,7 +202,10 @@ impl Scenario {
             std::thread::scope(|scope| {
                 for owner in &mut owners {
                     let name = format!("seed-{}-{}", self.seed, owner.thread);
-                    std::thread::Builder::new().name(name).spawn_scoped(scope, || owner.run(self.steps / 2, steps)).expect("a thread");
+                    std::thread::Builder::new()
+                        .name(name)
+                        .spawn_scoped(scope, || owner.run(self.steps / 2, steps))
+                        .expect("a thread");
                 }
             });
         }
@@ -221,15 +234,15 @@ impl Scenario {
     }
 }
 
-/// Tries until it works; without faults it must. Far memory may be full for as long as segments are in quarantine.
+/// Tries until it works; without faults it must.
 pub(crate) fn persist<T>(what: &str, mut attempt: impl FnMut() -> Result<T, Error>) -> T {
     let mut last = None;
     for _ in 0..RETRIES {
         match attempt() {
             Ok(value) => return value,
             Err(error) => {
-                if matches!(error, Error::FarMemoryFull { .. } | Error::OutOfLocalMemory { .. }) {
-                    std::thread::sleep(Duration::from_millis(100));
+                if matches!(error, Error::OutOfLocalMemory { .. }) {
+                    std::thread::sleep(Duration::from_millis(20));
                 }
                 last = Some(error);
             }
@@ -257,6 +270,8 @@ pub(crate) struct Tally {
     pub(crate) corrupt: u64,
     /// Objects that a lying server has lost for good.
     pub(crate) lost: u64,
+    /// Objects that could not be read in the end because local and far memory were full of dirty ones.
+    pub(crate) starved: u64,
     faults: [u64; Kind::ALL.len()],
 }
 
@@ -267,6 +282,7 @@ impl Tally {
         self.failed += other.failed;
         self.corrupt += other.corrupt;
         self.lost += other.lost;
+        self.starved += other.starved;
         for (mine, theirs) in self.faults.iter_mut().zip(other.faults) {
             *mine += theirs;
         }

@@ -25,7 +25,10 @@ impl Steps {
     fn report(&self) -> String {
         let of = |steps: &AtomicU64| steps.load(Ordering::Relaxed);
         let lines = self.0.iter().enumerate().filter(|(_, steps)| of(steps) > 0);
-        lines.map(|(thread, steps)| format!("thread {thread} in step {} ({})", of(steps) >> 8, of(steps) as u8)).collect::<Vec<_>>().join(", ")
+        lines
+            .map(|(thread, steps)| format!("thread {thread} in step {} ({})", of(steps) >> 8, of(steps) as u8))
+            .collect::<Vec<_>>()
+            .join(", ")
     }
 }
 

@@ -42,6 +42,8 @@ pub struct FaultPlan {
     pub longest_delay: Duration,
     /// Most attempts in vain to reach a server that is gone.
     pub longest_outage: u32,
+    /// When a late write that has not taken effect never will, by the machine's clock: nothing waits in a network for ever.
+    pub latest: Duration,
     /// By whose clock.
     pub clock: Clock,
     /// What becomes of mapped access.
@@ -57,6 +59,7 @@ impl FaultPlan {
             op_timeout: Duration::from_millis(5),
             longest_delay: Duration::from_millis(2),
             longest_outage: 20,
+            latest: Duration::from_secs(1),
             clock: Clock::Virtual,
             immediate: Immediate::Hidden,
         }
@@ -155,6 +158,11 @@ impl Faults {
     /// Orders damage for the next read that no other was ordered for, of any server, whether faults are on or not.
     pub fn damage_next_read(&self, damage: Damage) {
         self.shared.ordered().push_back(damage);
+    }
+
+    /// Takes back damage that was ordered and has not been done.
+    pub fn cancel_damage(&self) {
+        self.shared.ordered().clear();
     }
 
     /// Damage that was ordered and has not been done.

@@ -90,7 +90,14 @@ impl Kind {
     pub(super) const fn needs_session(self) -> bool {
         matches!(
             self,
-            Kind::Delay | Kind::Reorder | Kind::Busy | Kind::LateWrite | Kind::TornWrite | Kind::Duplicate | Kind::Reset | Kind::Outage
+            Kind::Delay
+                | Kind::Reorder
+                | Kind::Busy
+                | Kind::LateWrite
+                | Kind::TornWrite
+                | Kind::Duplicate
+                | Kind::Reset
+                | Kind::Outage
         )
     }
 

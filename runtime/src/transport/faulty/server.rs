@@ -7,6 +7,7 @@ use crate::transport::{SlabId, SlabPos};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 /// One server, as its faults see it.
 pub(super) struct FaultyServer {
@@ -42,6 +43,7 @@ struct LateWrite {
     bytes: Vec<u8>,
     /// Operations until it takes effect.
     countdown: usize,
+    since: Instant,
 }
 
 impl FaultyServer {
@@ -115,7 +117,7 @@ impl FaultyServer {
 
     /// A write is to take effect after `countdown` further operations.
     pub(super) fn put_off(&self, at: SlabPos, bytes: Vec<u8>, countdown: usize) {
-        self.lock().late.push(LateWrite { at, bytes, countdown });
+        self.lock().late.push(LateWrite { at, bytes, countdown, since: Instant::now() });
     }
 
     /// An operation is made: the writes that were put off until now.
@@ -124,6 +126,8 @@ impl FaultyServer {
         if state.late.is_empty() {
             return Vec::new();
         }
+        let latest = self.faults.plan.latest;
+        state.late.retain(|late| late.since.elapsed() < latest);
         for late in &mut state.late {
             late.countdown = late.countdown.saturating_sub(1);
         }

@@ -168,8 +168,7 @@ impl FaultySession {
         if verb == Verb::Write {
             self.server.note_write(at, &bytes);
         }
-        let sent =
-            matches!(self.inner.submit(Op { token: Token(number), verb, at, buf: IoBuf::from(bytes) }), Submit::Accepted);
+        let sent = matches!(self.inner.submit(Op { token: Token(number), verb, at, buf: IoBuf::from(bytes) }), Submit::Accepted);
         if sent {
             self.sent.insert(number, Sent::Faults);
             self.own += 1;
@@ -264,9 +263,7 @@ impl FaultySession {
         // A copy for what is sent beside the operation itself, which goes first: only with it accepted has anything happened.
         let beside = match kind {
             Some(Kind::Duplicate) => Some((at, buf.as_mut_slice().to_vec())),
-            Some(Kind::MisplacedWrite) => {
-                self.another_place(at, len, &mut dice).map(|other| (other, buf.as_slice().to_vec()))
-            }
+            Some(Kind::MisplacedWrite) => self.another_place(at, len, &mut dice).map(|other| (other, buf.as_slice().to_vec())),
             _ => None,
         };
         let verb = accepted.verb;
