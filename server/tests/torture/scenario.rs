@@ -189,7 +189,7 @@ impl Scenario {
             .collect();
         // What the machine does otherwise may make an operation fail, with an error that is allowed.
         let mut builder =
-            FarMemory::builder().local_budget(BUDGET).timeout(Duration::from_millis(500)).transports(transports).faults(&faults);
+            FarMemory::builder().local_budget(BUDGET).timeout(Duration::from_millis(250)).transports(transports).faults(&faults);
         if !self.evacuation_thread {
             builder = builder.without_evacuation_thread();
         }
