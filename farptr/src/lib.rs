@@ -66,6 +66,10 @@ pub mod vec {
 }
 pub use rem_hash_map::RemHashMap;
 
+/// Servers that go wrong on purpose, for tests of programs. Feature `faults`; see [`Builder::faults`].
+#[cfg(feature = "faults")]
+pub use farptr_runtime::transport::faulty as faults;
+
 /// Opens a dereference scope: references to far objects borrow it. The same as [`Scope::enter`].
 #[inline]
 pub fn scope() -> Scope {

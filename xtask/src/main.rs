@@ -34,8 +34,16 @@ Examples:
   cargo xtask ci --list             the steps, why each is there, and the commands behind them
   cargo xtask soak --minutes 1      a short soak
   cargo xtask fuzz heap             one fuzz target for a minute; cargo xtask fuzz --help says which there are
+  cargo xtask torture --seeds 200   far memory over faulty servers
   cargo xtask no-uring -- cargo test -p farptr
                                     any command, in a world without io_uring";
+
+const TORTURE_EXAMPLES: &str = "\
+Examples:
+  cargo xtask torture                              the first thousand seeds: some minutes
+  cargo xtask torture --first 1001 --seeds 5000    others
+  cargo xtask torture --first 364 --seeds 1        one of them again
+A seed that failed becomes a test: server/tests/torture/regressions.rs.";
 
 /// The chores of farptr.
 #[derive(Parser)]
@@ -58,6 +66,22 @@ enum Chore {
         minutes: u32,
     },
     Fuzz(fuzz::Options),
+    /// Run small far memories over servers that go wrong in every way, and compare with a model
+    ///
+    /// Each seed is a scenario: servers, faults and how often they happen, threads, operations. Every read must give the right data or a documented error;
+    /// nothing may panic or hang; afterwards nothing may be missing or left over. A seed that fails is printed with the command that repeats it.
+    #[command(after_help = TORTURE_EXAMPLES)]
+    Torture {
+        /// How many seeds
+        #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
+        seeds: u32,
+        /// The first of them
+        #[arg(long, default_value_t = 1, value_name = "SEED")]
+        first: u64,
+        /// In front of which servers: this process, a farmemd over loopback, or either by seed
+        #[arg(long, default_value = "mixed", value_parser = ["embedded", "tcp", "mixed"])]
+        server: String,
+    },
     /// Build the documentation, with warnings denied
     Doc {
         /// Show it in a browser
@@ -113,6 +137,7 @@ fn main() -> ExitCode {
             Ok(all_well) => finish(all_well),
             Err(problem) => fail(&problem),
         },
+        Chore::Torture { seeds, first, server } => finish(step::run_all(&[steps::torture(first, seeds, &server)], &root)),
         Chore::Doc { open } => finish(step::run_all(&[steps::doc(open)], &root)),
         Chore::Unsafe => finish(step::run_all(&[steps::unsafe_inventory()], &root)),
         Chore::Mutants(options) => match mutants::run(&options, &root, &steps::target_dir(&root)) {

@@ -87,6 +87,20 @@ pub(crate) fn soak(minutes: u32) -> Step {
     )
 }
 
+/// `cargo xtask torture`. With debug assertions, which are a part of what is tested.
+pub(crate) fn torture(first: u64, seeds: u32, server: &str) -> Step {
+    Step::new(
+        "torture",
+        "far memory over servers that go wrong: right data or a clean error, never wrong data, no hang, no panic",
+        Action::Tests(
+            Invocation::cargo("test -p farptr-server --test torture long_torture -- --ignored --nocapture")
+                .env("FARPTR_TORTURE_FIRST", first.to_string())
+                .env("FARPTR_TORTURE_SEEDS", seeds.to_string())
+                .env("FARPTR_TORTURE_SERVER", server),
+        ),
+    )
+}
+
 /// `cargo xtask doc`.
 pub(crate) fn doc(open: bool) -> Step {
     let build = Invocation::cargo("doc --workspace --no-deps").env("RUSTDOCFLAGS", "-D warnings");
