@@ -10,7 +10,7 @@ use farptr_runtime::transport::tcp::{TcpConfig, TcpTransport};
 use farptr_server::{Config, Daemon};
 use std::fmt;
 use std::str::FromStr;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 const SLAB: u32 = 1 << 20;
@@ -251,13 +251,20 @@ pub(crate) fn persist<T>(what: &str, mut attempt: impl FnMut() -> Result<T, Erro
     panic!("{what} fails without faults: {last:?}");
 }
 
-/// Servers of this process, for all seeds: a borrower's slabs go back when it is gone.
-fn daemon(number: usize) -> &'static Daemon {
-    static DAEMONS: [OnceLock<Daemon>; 3] = [OnceLock::new(), OnceLock::new(), OnceLock::new()];
-    DAEMONS[number].get_or_init(|| {
-        let config = Config { slab_bytes: SLAB, threads: Some(1), ..Config::new("127.0.0.1:0", 48 * u64::from(SLAB)) };
-        Daemon::start(config).expect("daemon")
-    })
+/// A server of this process that seeds share: taking its memory takes longer than a seed. A borrower's slabs go back when it is gone; one whose drop was lost
+/// (see `Stats::lost_drops`) keeps them, and when such borrowers have too many, the next seed gets a new server.
+fn daemon(number: usize) -> Arc<Daemon> {
+    const SLABS: u64 = 48;
+    static DAEMONS: [Mutex<Option<Arc<Daemon>>>; 3] = [const { Mutex::new(None) }; 3];
+    let mut place = DAEMONS[number].lock().unwrap_or_else(PoisonError::into_inner);
+    if place.as_ref().is_some_and(|daemon| daemon.lent_bytes() > SLABS / 4 * u64::from(SLAB)) {
+        *place = None;
+    }
+    let start = || {
+        let config = Config { slab_bytes: SLAB, threads: Some(1), ..Config::new("127.0.0.1:0", SLABS * u64::from(SLAB)) };
+        Arc::new(Daemon::start(config).expect("daemon"))
+    };
+    Arc::clone(place.get_or_insert_with(start))
 }
 
 /// What has happened.

@@ -31,7 +31,8 @@ struct State {
     late: Vec<LateWrite>,
 }
 
-/// What a slab holds and what each byte of it held before, as far as has been written here.
+/// What a slab holds and what each byte of it held before, as far as has been written here. A slab that is lent again is not zeroed here: what was in it the
+/// time before is what a server might still have.
 struct Past {
     now: Vec<u8>,
     before: Vec<u8>,
@@ -95,13 +96,6 @@ impl FaultyServer {
         if let (Some(now), Some(before)) = (past.now.get_mut(range.clone()), past.before.get_mut(range)) {
             before.copy_from_slice(now);
             now.copy_from_slice(bytes);
-        }
-    }
-
-    /// A slab was lent: it is zero, and was what it was.
-    pub(super) fn note_lent(&self, slab: SlabId) {
-        if let Some(past) = self.lock().past.get_mut(&slab) {
-            past.before = std::mem::replace(&mut past.now, vec![0; self.slab_bytes]);
         }
     }
 
