@@ -584,7 +584,8 @@ impl<V: Value, S: BuildHasher + Default> Pair<'_, V, S> {
                 near.clear();
             }
             Act::IntoIter => {
-                let mut entries = std::mem::replace(far, RemHashMap::with_hasher_in(S::default(), mem)).into_iter();
+                let fresh = RemHashMap::try_with_capacity_and_hasher_in(id as usize % 20, S::default(), mem).unwrap();
+                let mut entries = std::mem::replace(far, fresh).into_iter();
                 assert_eq!(entries.len(), len);
                 for entry in entries.by_ref().take(id as usize % 50) {
                     let (key, value) = entry.unwrap();
