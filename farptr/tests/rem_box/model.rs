@@ -274,8 +274,11 @@ fn slices<T: Far + Copy + PartialEq + Debug + Send + Sync>(ops: &[Op], of: fn(u6
         size_of::<T>().max(1),
         |id, length, mem| {
             let near: Box<[T]> = (0..length as u64).map(|n| of(n ^ id)).collect();
-            let far =
-                if id % 2 == 0 { RemBox::from_slice_in(&near, mem) } else { RemBox::try_from_slice_in(&near, mem).unwrap() };
+            let far = if id.is_multiple_of(2) {
+                RemBox::from_slice_in(&near, mem)
+            } else {
+                RemBox::try_from_slice_in(&near, mem).unwrap()
+            };
             (far, near)
         },
         |far| (far.len(), far.is_empty()),
@@ -352,7 +355,7 @@ proptest! {
             1,
             |id, length, mem| {
                 let near: Box<str> = (0..length as u32).map(|n| char::from_u32(0x61 + (n ^ id as u32) % 0x90).unwrap()).collect();
-                let far = if id % 2 == 0 { RemBox::from_str_in(&near, mem) } else { RemBox::try_from_str_in(&near, mem).unwrap() };
+                let far = if id.is_multiple_of(2) { RemBox::from_str_in(&near, mem) } else { RemBox::try_from_str_in(&near, mem).unwrap() };
                 (far, near)
             },
             |far| (far.len(), far.is_empty()),

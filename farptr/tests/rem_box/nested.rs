@@ -1,6 +1,6 @@
 //! Far objects that own far objects, in vectors and maps, against the same of `std`.
 //!
-//! What owns is pinned while what it owns is read: in a scope, a miss could not wait for memory.
+//! What owns is pinned, or out of its vector, while what it owns is used: in a scope, a miss could not wait for memory.
 
 use crate::common::value::{Small, Value, live};
 use crate::common::{assert_empty, assert_released, cases, churn, memory};
@@ -139,23 +139,32 @@ fn agree(ops: &[(Act, u64, u64)]) {
                 let (mut from, mut near_from) = (far.swap_remove(at), near.swap_remove(at));
                 let rest = (from.pin_mut().next.take(), near_from.next.take());
                 let to = other % near.len();
+                let (mut head, mut near_head) = (far.swap_remove(to), near.swap_remove(to));
                 // What was there is dropped.
-                far.with_mut(to, |head| head.pin_mut().next = rest.0);
-                near[to].next = rest.1;
+                head.pin_mut().next = rest.0;
+                near_head.next = rest.1;
+                far.push(head);
+                near.push(near_head);
             }
             Act::Cut => {
-                far.with_mut(at, |head| head.with_mut(|head| head.next = None));
-                near[at].next = None;
+                let (mut head, mut near_head) = (far.swap_remove(at), near.swap_remove(at));
+                head.with_mut(|head| head.next.take());
+                near_head.next = None;
+                far.push(head);
+                near.push(near_head);
             }
             Act::Graft | Act::Change => {
                 let bytes = vec![1; id as usize];
-                far.with_mut(at, |head| {
+                let (mut head, mut near_head) = (far.swap_remove(at), near.swap_remove(at));
+                {
                     let mut head = head.pin_mut();
                     head.itself.rename(id);
                     head.bytes = RemBox::from_slice_in(&bytes, &mem);
-                });
-                near[at].itself.rename(id);
-                near[at].bytes = bytes.into_boxed_slice();
+                }
+                near_head.itself.rename(id);
+                near_head.bytes = bytes.into_boxed_slice();
+                far.push(head);
+                near.push(near_head);
             }
             Act::Remove => drop((far.swap_remove(at), near.swap_remove(at))),
             Act::Store => {

@@ -466,7 +466,7 @@ impl<V: Value, S: BuildHasher + Default> Pair<'_, V, S> {
                         far.rename(id + 2);
                         value.rename(id + 2);
                     }
-                    if id % 2 == 0 {
+                    if id.is_multiple_of(2) {
                         assert_eq!(rename(entry.into_mut(&scope)), rename(value));
                     } else if let Some(far) = unless_exhausted(entry.try_into_mut(&scope)) {
                         assert_eq!(rename(far), rename(value));
@@ -517,7 +517,7 @@ impl<V: Value, S: BuildHasher + Default> Pair<'_, V, S> {
                 near.iter_mut().for_each(|(key, value)| change(key, value));
             }
             Act::Retain | Act::TryRetain => {
-                let stays = |key: &u16, value: &V| (u64::from(*key) + value.id() + id) % 4 > 0;
+                let stays = |key: &u16, value: &V| !(u64::from(*key) + value.id() + id).is_multiple_of(4);
                 match act {
                     Act::Retain => far.retain(stays),
                     _ => far.try_retain(stays).unwrap(),
@@ -527,7 +527,7 @@ impl<V: Value, S: BuildHasher + Default> Pair<'_, V, S> {
             Act::RetainMut | Act::TryRetainMut => {
                 let stays = |key: &u16, value: &mut V| {
                     value.rename(id);
-                    (u64::from(*key) + id) % 4 > 0
+                    !(u64::from(*key) + id).is_multiple_of(4)
                 };
                 match act {
                     Act::RetainMut => far.retain_mut(stays),
@@ -584,7 +584,8 @@ impl<V: Value, S: BuildHasher + Default> Pair<'_, V, S> {
                 near.clear();
             }
             Act::IntoIter => {
-                let mut entries = std::mem::replace(far, RemHashMap::with_hasher_in(S::default(), mem)).into_iter();
+                let fresh = RemHashMap::try_with_capacity_and_hasher_in(id as usize % 20, S::default(), mem).unwrap();
+                let mut entries = std::mem::replace(far, fresh).into_iter();
                 assert_eq!(entries.len(), len);
                 for entry in entries.by_ref().take(id as usize % 50) {
                     let (key, value) = entry.unwrap();

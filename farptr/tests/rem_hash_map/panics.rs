@@ -131,7 +131,9 @@ fn operations() -> Vec<Operation> {
                 drop(entry.unwrap());
             });
         }),
-        ("entry or_default", |map, _| drop(map.entry(key(1001)).or_default())),
+        ("entry or_default", |map, _| {
+            map.entry(key(1001)).or_default();
+        }),
         ("entry or_insert_with_key", |map, _| {
             map.entry(key(1001)).or_insert_with_key(|key| {
                 burn();
