@@ -294,6 +294,8 @@ impl World<'_> {
     }
 
     fn compare(&self) {
+        // What was lost on the way out shows when it comes back.
+        self.mem.evacuate_all().expect("far memory has room");
         for (key, made) in &self.model {
             self.far.with(key, |value| made.assert_is(value)).expect("a key that was put in");
         }

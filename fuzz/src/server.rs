@@ -11,7 +11,7 @@ mod model;
 use crate::input::{self, Length};
 use arbitrary::{Arbitrary, Unstructured};
 use farptr_runtime::slab::{STRIPE_BYTES, SlabStore, SlabStoreConfig, Supply};
-use farptr_runtime::transport::MAX_OP_BYTES;
+use farptr_runtime::transport::{MAX_OP_BYTES, SlabId, SlabPos};
 use farptr_runtime::wire::server::{HANDSHAKE_TIMEOUT, OUTPUT_LIMIT, STALL_TIMEOUT};
 use farptr_runtime::wire::{Ending, Lender, MAGIC, ServerSession, VERSION};
 use model::{Expects, Model, View};
@@ -123,6 +123,7 @@ pub fn run(data: &[u8]) {
         world.carry_out(op);
         world.compare();
     });
+    world.compare_slabs();
     for conn in 0..CONNECTIONS {
         world.close(conn);
         world.compare();
@@ -256,6 +257,20 @@ impl World {
             view.expects = Expects::Nothing(ending);
         }
         assert_eq!(said, []);
+    }
+
+    /// Every byte that a client could read, whether it asked for it or not.
+    fn compare_slabs(&self) {
+        let store = self.lender.store();
+        let mut content = vec![0; store.slab_bytes() as usize];
+        for Connection { session, view, .. } in self.connections.iter().flatten() {
+            let Some(who) = session.borrower() else { continue };
+            for (slab, expected) in self.model.slabs_of(view) {
+                store.read(who, SlabPos { slab: SlabId(slab), offset: 0 }, &mut content).expect("a slab that is lent");
+                let same = if expected.is_empty() { content.iter().all(|byte| *byte == 0) } else { content == expected };
+                assert!(same, "slab {slab} holds other bytes than were written since it was lent");
+            }
+        }
     }
 
     fn close(&mut self, conn: usize) {

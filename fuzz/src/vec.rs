@@ -27,8 +27,10 @@ enum Op {
     SwapRemove {
         at: u16,
     },
+    /// Twice makes it hot.
     Read {
         at: u16,
+        twice: bool,
     },
     ReadInScope {
         at: u16,
@@ -182,11 +184,13 @@ impl<T: Element> World<'_, T> {
                     self.far.swap_remove(at).assert_is(&self.model.swap_remove(at));
                 }
             }
-            Op::Read { at } => {
+            Op::Read { at, twice } => {
                 // Beyond the end as well.
                 let at = usize::from(at) % (len + 2);
-                let read = self.far.with(at, |far| far.assert_is(&self.model[at]));
-                assert_eq!(read.is_some(), at < len);
+                for _ in 0..=u8::from(twice) {
+                    let read = self.far.with(at, |far| far.assert_is(&self.model[at]));
+                    assert_eq!(read.is_some(), at < len);
+                }
             }
             Op::ReadInScope { at } => {
                 let (scope, at) = (farptr::scope(), usize::from(at) % (len + 2));
@@ -284,6 +288,8 @@ impl<T: Element> World<'_, T> {
     }
 
     fn compare(&self) {
+        // What was lost on the way out shows when it comes back.
+        self.mem.evacuate_all().expect("far memory has room");
         self.model.iter().enumerate().for_each(|(i, model)| {
             self.far.with(i, |far| far.assert_is(model)).expect("an element");
         });

@@ -199,6 +199,13 @@ impl Model {
         lent.owner = view.borrower;
     }
 
+    /// The slabs that a connection may read, with their bytes; none for all zero.
+    pub(super) fn slabs_of(&self, view: &View) -> impl Iterator<Item = (u32, &[u8])> {
+        let slabs = self.slabs.iter().enumerate();
+        let mine = slabs.filter(|(_, slab)| slab.owner.is_some() && slab.owner == view.borrower);
+        mine.map(|(number, slab)| (number as u32, &slab.bytes[..]))
+    }
+
     fn own(&self, view: &View, slab: u32) -> Result<(), Ending> {
         let mine = self.slabs.get(slab as usize).is_some_and(|slab| slab.owner.is_some() && slab.owner == view.borrower);
         if mine { Ok(()) } else { Err(Ending::NotYours) }
