@@ -100,6 +100,20 @@ fn round_without_grace_leaves_no_mark() {
     }
 }
 
+/// As above, against a reader, who leaves `R` where `E` was and does not move the object: nobody but the round can take that away.
+#[test]
+fn round_without_grace_takes_back_what_a_rescue_left() {
+    check(3, &["rescued", "put back"], || {
+        let world = World::with_present(Freshness::Clean, Warmth::Cold);
+        let mutator = Mutator::new(&world, 1);
+        let reader = thread::spawn(move || assert_eq!(mutator.scope(|| mutator.read()), FIRST));
+        let mut evacuator = Evacuator::new(&world, true, &[], &[]);
+        evacuator.round_without_grace(0);
+        reader.join().unwrap();
+        world.check_end(Some(FIRST));
+    });
+}
+
 #[test]
 fn writer_moves_a_marked_object_itself() {
     check(3, &["relocated", "lost", "moved by its writer", "freed at once", "freed from limbo"], || {
