@@ -7,7 +7,7 @@
 
 use crate::cleaner;
 use crate::far_log::FarLog;
-use crate::round::{self, Mercy, Outcome, RoundState};
+use crate::round::{self, GRACE_LIMIT, Mercy, Outcome, RoundState};
 use farptr_runtime::memory::{Memory, Relief};
 use farptr_runtime::scope::in_scope;
 use farptr_runtime::{Error, Result};
@@ -30,9 +30,9 @@ const BARREN_PAUSE: Duration = Duration::from_micros(50);
 const PAUSE: Duration = Duration::from_millis(1);
 
 #[derive(Debug, Default)]
-struct State {
-    log: FarLog,
-    round: RoundState,
+pub(crate) struct State {
+    pub(crate) log: FarLog,
+    pub(crate) round: RoundState,
     /// Rounds since something was freed.
     barren: u32,
 }
@@ -115,7 +115,7 @@ impl Evacuator {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn try_lock(&self) -> Option<MutexGuard<'_, State>> {
+    pub(crate) fn try_lock(&self) -> Option<MutexGuard<'_, State>> {
         match self.state.try_lock() {
             Ok(state) => Some(state),
             Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
@@ -126,7 +126,7 @@ impl Evacuator {
     fn round(&self, memory: &Memory, state: &mut State) -> Outcome {
         let mercy = if state.barren < MERCIFUL_ROUNDS { Mercy::Spare } else { Mercy::None };
         let cleaned = cleaner::clean(memory, &mut state.log);
-        let mut outcome = round::run(memory, &mut state.round, &mut state.log, mercy);
+        let mut outcome = round::run(memory, &mut state.round, &mut state.log, mercy, GRACE_LIMIT);
         if outcome.victims == 0 {
             // A small heap may have everything in open segments.
             memory.heap().seal_all();
@@ -140,7 +140,7 @@ impl Evacuator {
         outcome
     }
 
-    fn tell(&self) {
+    pub(crate) fn tell(&self) {
         let _guard = self.freed.0.lock().unwrap_or_else(PoisonError::into_inner);
         self.freed.1.notify_all();
     }
@@ -203,6 +203,11 @@ impl Relief for Evacuator {
         drop(state);
         self.tell();
         progress
+    }
+
+    #[cfg(farptr_zeal)]
+    fn zeal(&self, memory: &Memory, pass: farptr_runtime::scope::zeal::Pass) -> farptr_runtime::scope::zeal::Ended {
+        self.zealous_pass(memory, pass)
     }
 
     fn relieve(&self, memory: &Memory, bytes: usize) -> Result<()> {

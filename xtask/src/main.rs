@@ -4,10 +4,12 @@
 //! - `step`: a named piece of work, how it is run and reported.
 //! - `steps`: the table of all steps. **A new test configuration is a row there.**
 //! - `prerequisites`: what a fresh machine may lack.
+//! - `cfg`: compiles the workspace with one cfg more, without compiling its dependencies again.
 //! - `inventory`, `smoke`: checks that are code of their own.
 //! - `uring`: takes io_uring away from a command, as containers do.
 #![deny(unsafe_code)] // but for `uring`, which says why
 
+mod cfg;
 mod inventory;
 mod invocation;
 mod prerequisites;
@@ -30,6 +32,9 @@ Examples:
   cargo xtask ci                    what CI runs
   cargo xtask ci --list             the steps, why each is there, and the commands behind them
   cargo xtask soak --minutes 1      a short soak
+  cargo xtask zeal                  the suite, with evacuation at every legal point
+  cargo xtask zeal --every 1:7 -- -p farptr --test scopes
+                                    some of it, at every point without exception, drawn from another seed
   cargo xtask no-uring -- cargo test -p farptr
                                     any command, in a world without io_uring";
 
@@ -61,6 +66,24 @@ enum Chore {
     },
     /// Check that unsafe code is only in the files that docs/design.md lists
     Unsafe,
+    /// Run the suite with evacuation at every legal point, and what is given up poisoned
+    #[command(after_help = ZEAL)]
+    Zeal {
+        /// Make every n-th legal point due, perhaps with another seed than 0 [default: thin out as a thread goes on]
+        #[arg(long, value_name = "N[:SEED]")]
+        every: Option<String>,
+        /// What to test, after --, as for `cargo test` [default: all that CI does]
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        what: Vec<String>,
+    },
+    /// Run a cargo command that compiles the workspace's own crates with one cfg more
+    WithCfg {
+        /// The cfg, say farptr_zeal, or several separated by commas
+        cfg: String,
+        /// The command, after --
+        #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+        command: Vec<OsString>,
+    },
     /// Run a command that finds no io_uring, as in most containers
     NoUring {
         /// The command, after --
@@ -68,6 +91,14 @@ enum Chore {
         command: Vec<OsString>,
     },
 }
+
+const ZEAL: &str = "\
+At every legal point (a thread without an open scope enters the runtime, ends its scope or refreshes it) everything that is not pinned is let go, or
+relocated, or the far log is cleaned. What is given up reads 0xdd, what is handed out 0xa5. A test that passes otherwise and fails here
+keeps something past a point that it must not keep, or the runtime does.
+
+A thread's first 250 points are all due; then passes thin out, so that the suite ends. `--every 1` makes all due: good for a single
+test, too slow for the suite. The draw depends on the thread's count of points and the seed alone, so a thread fails where it failed before.";
 
 #[derive(clap::Args)]
 struct Selection {
@@ -80,6 +111,9 @@ struct Selection {
 }
 
 fn main() -> ExitCode {
+    if let Some(problem) = cfg::as_compiler() {
+        return fail(&problem);
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) if error.use_stderr() && error.kind() != clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
@@ -104,6 +138,8 @@ fn main() -> ExitCode {
         Chore::Soak { minutes } => finish(step::run_all(&[steps::soak(minutes)], &root)),
         Chore::Doc { open } => finish(step::run_all(&[steps::doc(open)], &root)),
         Chore::Unsafe => finish(step::run_all(&[steps::unsafe_inventory()], &root)),
+        Chore::Zeal { every, what } => finish(step::run_all(&[steps::zeal(every, &what)], &root)),
+        Chore::WithCfg { cfg, command } => fail(&Invocation::exec_with(&command, Some(&cfg))),
         Chore::NoUring { command } => {
             if let Err(problem) = uring::forbid() {
                 return fail(&problem);

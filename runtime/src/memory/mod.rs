@@ -3,7 +3,7 @@
 //! - `object.rs`: making objects and giving them up. `room.rs`: what happens when local memory is short.
 //! - `access.rs`: the slow path of a deref, by the protocol of [`crate::word`]. `miss.rs`: swap-in.
 //! - `lane.rs`, `ticker.rs`, `task.rs`: misses in flight, and the futures that wait for them.
-//! - `pin.rs`: pins. `stats.rs`: counters.
+//! - `pin.rs`: pins. `stats.rs`: counters. `zeal.rs`: legal points, in one of the checking configurations.
 //!
 //! A [`Memory`] lives in an `Arc`. Every slot in use holds one strong count of it, so that a smart pointer, which knows
 //! its slot only, can rely on the memory behind it ([`Memory::of`]). The evacuator, which a memory has one of, is reached
@@ -18,6 +18,8 @@ mod room;
 mod stats;
 mod task;
 mod ticker;
+#[cfg(farptr_zeal)]
+mod zeal;
 
 pub use access::Intent;
 pub use object::{NewObject, Origin};
@@ -150,6 +152,8 @@ impl Memory {
 
     /// Takes a row of slots for a container, which owns the memory as well.
     pub fn alloc_slots(self: &Arc<Self>, class: crate::slot::UnitClass) -> Result<SlotId> {
+        #[cfg(farptr_zeal)]
+        self.legal_point();
         let id = self.room_for_slots(class)?;
         std::mem::forget(Arc::clone(self));
         Ok(id)
