@@ -45,6 +45,18 @@ pub fn clean(memory: &Memory, log: &mut FarLog) -> Result<()> {
     Ok(())
 }
 
+/// Cleans the far segments in which most is dead, whether it pays or not.
+///
+/// # Errors
+/// As for `clean`.
+#[cfg(farptr_zeal)]
+pub fn clean_something(memory: &Memory, log: &mut FarLog) -> Result<()> {
+    log.reclaim(memory);
+    let cleaned = pass(memory, log);
+    log.reclaim(memory);
+    cleaned
+}
+
 fn pass(memory: &Memory, log: &mut FarLog) -> Result<()> {
     let mut moves = Vec::new();
     let mut outcome = Ok(());

@@ -10,7 +10,7 @@
 
 use crate::cleaner;
 use crate::far_log::FarLog;
-use crate::round::{self, Mercy, Outcome, RoundState};
+use crate::round::{self, GRACE_LIMIT, Mercy, Outcome, RoundState};
 use farptr_runtime::alarm::Alarm;
 use farptr_runtime::memory::{Memory, Relief};
 use farptr_runtime::scope::in_scope;
@@ -33,9 +33,9 @@ const BARREN_PAUSE: Duration = Duration::from_micros(50);
 const PAUSE: Duration = Duration::from_millis(1);
 
 #[derive(Debug, Default)]
-struct State {
-    log: FarLog,
-    round: RoundState,
+pub(crate) struct State {
+    pub(crate) log: FarLog,
+    pub(crate) round: RoundState,
     /// Rounds since something was freed.
     barren: u32,
 }
@@ -43,7 +43,7 @@ struct State {
 /// Evacuates one memory.
 #[derive(Debug, Default)]
 pub struct Evacuator {
-    turns: Turns<State>,
+    pub(crate) turns: Turns<State>,
     alarm: Alarm,
 }
 
@@ -112,7 +112,7 @@ impl Evacuator {
     fn round(memory: &Memory, state: &mut State) -> Outcome {
         let mercy = if state.barren < MERCIFUL_ROUNDS { Mercy::Spare } else { Mercy::None };
         let cleaned = cleaner::clean(memory, &mut state.log);
-        let mut outcome = round::run(memory, &mut state.round, &mut state.log, mercy);
+        let mut outcome = round::run(memory, &mut state.round, &mut state.log, mercy, GRACE_LIMIT);
         if outcome.victims == 0 {
             // A small heap may have everything in open segments.
             memory.heap().seal_all();
@@ -175,6 +175,11 @@ impl Relief for Evacuator {
     fn assist(&self, memory: &Memory) -> bool {
         let Some(mut state) = self.turns.try_take() else { return false };
         Self::round(memory, &mut state).is_progress()
+    }
+
+    #[cfg(farptr_zeal)]
+    fn zeal(&self, memory: &Memory, pass: farptr_runtime::scope::zeal::Pass) -> farptr_runtime::scope::zeal::Ended {
+        self.zealous_pass(memory, pass)
     }
 
     fn relieve(&self, memory: &Memory, bytes: usize) -> Result<()> {

@@ -72,7 +72,7 @@ impl<'m> LargeRound<'m> {
         if let Some(slot) = self.memory.slot_table().get(object.header().slot()) {
             let mut word = slot.load();
             while word.is_present_at(addr) && word.pins() == 0 && !word.is_evacuating() && !word.is_relocating() {
-                if word.is_hot() && mercy == Mercy::Spare {
+                if word.is_hot() && mercy != Mercy::None {
                     let _ = steps::cool(slot, word);
                     break;
                 }

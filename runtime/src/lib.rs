@@ -3,6 +3,7 @@
 //! Layers, lowest first; each imports only from those above it in this list.
 pub mod bytes;
 pub mod error;
+pub mod poison;
 pub mod rcu;
 pub mod sync;
 pub mod sys;

@@ -128,14 +128,19 @@ pub enum Mark {
 /// Evacuator: marks the object at `addr` for moving if it is hot and to be spared, else for leaving.
 #[inline]
 pub fn mark(slot: &Slot, addr: ObjectAddr, spare_hot: bool) -> Mark {
+    mark_as(slot, addr, |word| spare_hot && word.is_hot())
+}
+
+/// Evacuator: marks the object at `addr` for moving if `spares` says so, else for leaving.
+#[inline]
+pub fn mark_as(slot: &Slot, addr: ObjectAddr, spares: impl Fn(Word) -> bool) -> Mark {
     let mut word = slot.load();
     while word.is_present_at(addr) {
         // Pinned, or `R` left behind by a rescue of a round that was cut short: stays.
         if word.pins() > 0 || word.is_evacuating() || word.is_relocating() {
             return Mark::Stays;
         }
-        let spared = spare_hot && word.is_hot();
-        match if spared { slot.mark_relocating(word) } else { slot.mark_evacuating(word) } {
+        match if spares(word) { slot.mark_relocating(word) } else { slot.mark_evacuating(word) } {
             Ok(word) => return Mark::Marked(word),
             Err(now) => word = now,
         }

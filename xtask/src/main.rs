@@ -4,11 +4,13 @@
 //! - `step`: a named piece of work, how it is run and reported.
 //! - `steps`: the table of all steps. **A new test configuration is a row there.**
 //! - `prerequisites`: what a fresh machine may lack.
+//! - `cfg`: compiles the workspace with one cfg more, without compiling its dependencies again.
 //! - `inventory`, `smoke`: checks that are code of their own. `fuzz`: builds and runs the fuzz targets.
 //! - `mutants`: weakens the code on purpose, to see whether the checks notice.
 //! - `uring`: takes io_uring away from a command, as containers do.
 #![deny(unsafe_code)] // but for `uring`, which says why
 
+mod cfg;
 mod fuzz;
 mod inventory;
 mod invocation;
@@ -35,6 +37,9 @@ Examples:
   cargo xtask soak --minutes 1      a short soak
   cargo xtask fuzz heap             one fuzz target for a minute; cargo xtask fuzz --help says which there are
   cargo xtask torture --seeds 200   far memory over faulty servers
+  cargo xtask zeal                  the suite, with evacuation at every legal point
+  cargo xtask zeal --every 1:7 -- -p farptr --test scopes
+                                    some of it, at every point without exception, drawn from another seed
   cargo xtask no-uring -- cargo test -p farptr
                                     any command, in a world without io_uring";
 
@@ -92,6 +97,24 @@ enum Chore {
     Unsafe,
     /// Weaken the code on purpose, one place at a time, and see whether a check notices
     Mutants(mutants::Options),
+    /// Run the suite with evacuation at every legal point, and what is given up poisoned
+    #[command(after_help = ZEAL)]
+    Zeal {
+        /// Make every n-th legal point due, perhaps with another seed than 0 [default: thin out as a thread goes on]
+        #[arg(long, value_name = "N[:SEED]")]
+        every: Option<String>,
+        /// What to test, after --, as for `cargo test` [default: all that CI does]
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        what: Vec<String>,
+    },
+    /// Run a cargo command that compiles the workspace's own crates with one cfg more
+    WithCfg {
+        /// The cfg, say farptr_zeal, or several separated by commas
+        cfg: String,
+        /// The command, after --
+        #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+        command: Vec<OsString>,
+    },
     /// Run a command that finds no io_uring, as in most containers
     NoUring {
         /// The command, after --
@@ -99,6 +122,14 @@ enum Chore {
         command: Vec<OsString>,
     },
 }
+
+const ZEAL: &str = "\
+At every legal point (a thread without an open scope enters the runtime, ends its scope or refreshes it) everything that is not pinned is let go, or
+relocated, or the far log is cleaned. What is given up reads 0xdd, what is handed out 0xa5. A test that passes otherwise and fails here
+keeps something past a point that it must not keep, or the runtime does.
+
+A thread's first 250 points are all due; then passes thin out, so that the suite ends. `--every 1` makes all due: good for a single
+test, too slow for the suite. The draw depends on the thread's count of points and the seed alone, so a thread fails where it failed before.";
 
 #[derive(clap::Args)]
 struct Selection {
@@ -111,6 +142,9 @@ struct Selection {
 }
 
 fn main() -> ExitCode {
+    if let Some(problem) = cfg::as_compiler() {
+        return fail(&problem);
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) if error.use_stderr() && error.kind() != clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
@@ -144,6 +178,8 @@ fn main() -> ExitCode {
             Ok(all_well) => finish(all_well),
             Err(problem) => fail(&problem),
         },
+        Chore::Zeal { every, what } => finish(step::run_all(&[steps::zeal(every, &what)], &root)),
+        Chore::WithCfg { cfg, command } => fail(&Invocation::exec_with(&command, Some(&cfg))),
         Chore::NoUring { command } => {
             if let Err(problem) = uring::forbid() {
                 return fail(&problem);

@@ -22,6 +22,7 @@ pub(crate) fn test(root: &Path) -> Vec<Step> {
             ),
         )
         .unless(uring::cannot_forbid),
+        zeal(None, &[]),
         Step::new(
             "loom",
             "the protocols between mutators and evacuator, in every order that threads can run in",
@@ -98,6 +99,27 @@ pub(crate) fn torture(first: u64, seeds: u32, server: &str) -> Step {
                 .env("FARPTR_TORTURE_SEEDS", seeds.to_string())
                 .env("FARPTR_TORTURE_SERVER", server),
         ),
+    )
+}
+
+/// `cargo xtask zeal`.
+pub(crate) fn zeal(every: Option<String>, what: &[String]) -> Step {
+    // The compile-fail tests run nothing; doc tests are examples, and would be built once more.
+    const SUITE: &str =
+        "test -p farptr-runtime -p farptr-evacuator -p farptr -p farptr-server --no-fail-fast --lib --bins --tests";
+    let tests = if what.is_empty() {
+        Invocation::cargo(SUITE).arg("--").arg("--skip").arg("misuse_does_not_compile")
+    } else {
+        what.iter().fold(Invocation::cargo("test"), |tests, arg| tests.arg(arg))
+    };
+    let tests = match every {
+        Some(every) => tests.env("FARPTR_ZEAL", every),
+        None => tests,
+    };
+    Step::new(
+        "zeal",
+        "nothing is relied on past a point where evacuation may happen: there it does",
+        Action::Tests(tests.with_cfg("farptr_zeal")),
     )
 }
 

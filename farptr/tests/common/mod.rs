@@ -6,6 +6,7 @@ pub(crate) mod value;
 use farptr::{FarMemory, RemBox};
 use proptest::prelude::ProptestConfig;
 use std::future::Future;
+use std::io::Write;
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
@@ -77,4 +78,12 @@ pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
         }
         std::thread::yield_now();
     }
+}
+
+/// Whether `test` can't be run, loudly: under zeal objects leave at every legal point, used or not, and `measured` says what that makes of it.
+pub(crate) fn zeal_contradicts(test: &str, measured: &str) -> bool {
+    if cfg!(farptr_zeal) {
+        writeln!(std::io::stderr(), "SKIPPED: {test}: under zeal {measured}").expect("standard error takes a line");
+    }
+    cfg!(farptr_zeal)
 }

@@ -18,7 +18,7 @@ fn value_survives_the_way_there_and_back() {
     mem.evacuate_all().unwrap();
     assert!(!value.is_local());
     assert_eq!(value.with(|v| *v), [7; 8]);
-    assert!(value.is_local());
+    assert!(value.is_local() || cfg!(farptr_zeal), "under zeal it may leave at once");
     value.with_mut(|v| v[3] = 9);
     mem.evacuate_all().unwrap();
     assert!(!value.is_local());

@@ -4,7 +4,7 @@
 //! - `access.rs`: the slow path of a deref, by the protocol of [`crate::word`]. `miss.rs`: swap-in.
 //! - `lane.rs`: misses in flight, who drives them and who is woken. `reads.rs`: their bytes. `ending.rs`, `wakers.rs`: who waits for what. `ticker.rs`:
 //!   who looks after the others. `task.rs`: the futures.
-//! - `pin.rs`: pins. `stats.rs`: counters.
+//! - `pin.rs`: pins. `stats.rs`: counters. `zeal.rs`: legal points, in one of the checking configurations.
 //!
 //! A [`Memory`] lives in an `Arc`. Every slot in use holds one strong count of it, so that a smart pointer, which knows
 //! its slot only, can rely on the memory behind it ([`Memory::of`]). The evacuator, which a memory has one of, is reached
@@ -22,6 +22,8 @@ mod stats;
 mod task;
 pub(crate) mod ticker;
 pub(crate) mod wakers;
+#[cfg(farptr_zeal)]
+mod zeal;
 
 #[cfg(all(test, not(farptr_loom)))]
 mod tests;
@@ -157,6 +159,8 @@ impl Memory {
 
     /// Takes a row of slots for a container, which owns the memory as well.
     pub fn alloc_slots(self: &Arc<Self>, class: crate::slot::UnitClass) -> Result<SlotId> {
+        #[cfg(farptr_zeal)]
+        self.legal_point();
         let id = self.room_for_slots(class)?;
         std::mem::forget(Arc::clone(self));
         Ok(id)

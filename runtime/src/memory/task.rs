@@ -152,6 +152,8 @@ impl Future for BringIn<'_> {
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
+        #[cfg(farptr_zeal)]
+        this.memory.legal_point();
         loop {
             if let Some(poll) = this.step(context) {
                 return poll;

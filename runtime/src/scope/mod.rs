@@ -37,6 +37,8 @@
 mod grace;
 mod guard;
 mod record;
+#[cfg(farptr_zeal)]
+pub mod zeal;
 
 pub use grace::Grace;
 pub(crate) use guard::current_hint;
