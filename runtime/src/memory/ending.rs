@@ -63,7 +63,6 @@ impl Ending {
     }
 
     /// The fetch has ended. Who is to be woken.
-    #[must_use]
     pub(crate) fn set(&self, result: Result<()>) -> impl Iterator<Item = Waker> + use<> {
         let mut state = self.lock();
         state.result = Some(result);
