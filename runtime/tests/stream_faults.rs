@@ -80,11 +80,11 @@ impl Stream {
 
     /// What arrives now: up to the place where it is split.
     fn arriving(&mut self) -> Vec<u8> {
-        let passed = self.taken - self.under_way.len();
-        let part = match self.fault {
-            Fault::Split if passed < self.at => self.under_way.len().min(self.at - passed),
-            _ => self.under_way.len(),
-        };
+        let mut part = self.under_way.len();
+        if self.fault == Fault::Split {
+            let passed = self.taken - part;
+            part = part.min(if passed < self.at { self.at - passed } else { part });
+        }
         self.under_way.drain(..part).collect()
     }
 }

@@ -20,7 +20,7 @@ fn memory(faults: &Faults) -> FarMemory {
 }
 
 fn contents(len: usize) -> Vec<u8> {
-    (0..len).map(|i| (i * 31 ^ i >> 8) as u8).collect()
+    (0..len).map(|i| ((i * 31) ^ (i >> 8)) as u8).collect()
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -105,11 +105,11 @@ fn zeros_other_places_and_short_reads_are_found_in_all_containers() {
     {
         mem.evacuate_all().expect("evacuation");
         let mut found = [0; 3];
-        for n in 0..200 {
+        for (n, far) in boxes.iter().enumerate() {
             let outcomes = [
                 {
                     faults.damage_next_read(damage);
-                    boxes[n].try_with(|far| assert!(far == contents(100 + n), "WRONG DATA"))
+                    far.try_with(|far| assert!(far == contents(100 + n), "WRONG DATA"))
                 },
                 {
                     faults.damage_next_read(damage);

@@ -145,7 +145,7 @@ impl FaultySession {
     }
 
     /// Hands an operation to the session behind, for the caller.
-    fn send(&mut self, accepted: Accepted, at: SlabPos, buf: IoBuf, instead: Option<IoBuf>) -> Result<(), Refused> {
+    fn send(&mut self, accepted: Accepted, at: SlabPos, buf: IoBuf, instead: Option<IoBuf>) -> Result<(), Box<Refused>> {
         self.next_token += 1;
         let number = self.next_token;
         if accepted.verb == Verb::Write {
@@ -156,8 +156,8 @@ impl FaultySession {
                 self.sent.insert(number, Sent::Callers { accepted, instead });
                 Ok(())
             }
-            Submit::Busy(op) => Err(Refused { accepted, buf: instead.unwrap_or(op.buf), error: None }),
-            Submit::Failed(op, error) => Err(Refused { accepted, buf: instead.unwrap_or(op.buf), error: Some(error) }),
+            Submit::Busy(op) => Err(Box::new(Refused { accepted, buf: instead.unwrap_or(op.buf), error: None })),
+            Submit::Failed(op, error) => Err(Box::new(Refused { accepted, buf: instead.unwrap_or(op.buf), error: Some(error) })),
         }
     }
 
@@ -184,7 +184,13 @@ impl FaultySession {
     }
 
     /// Does with an accepted operation what its fate says. `Err`: the session behind takes nothing now.
-    fn carry_out(&mut self, mut accepted: Accepted, mut buf: IoBuf, kind: Option<Kind>, mut dice: Dice) -> Result<(), Refused> {
+    fn carry_out(
+        &mut self,
+        mut accepted: Accepted,
+        mut buf: IoBuf,
+        kind: Option<Kind>,
+        mut dice: Dice,
+    ) -> Result<(), Box<Refused>> {
         let (at, len) = (accepted.at, buf.len());
         let mut counted = kind;
         match kind {
@@ -222,7 +228,7 @@ impl FaultySession {
             Some(Kind::TornWrite) => {
                 let part = dice.below(len);
                 if part > 0 && !self.send_own(Verb::Write, at, buf.as_slice()[..part].to_vec()) {
-                    return Err(Refused { accepted, buf, error: None });
+                    return Err(Box::new(Refused { accepted, buf, error: None }));
                 }
                 self.happened(Kind::TornWrite);
                 self.silent.push((accepted, buf));
@@ -288,7 +294,8 @@ impl FaultySession {
             }
             let (due, accepted, buf) = self.held.remove(i);
             let at = accepted.at;
-            if let Err(Refused { accepted, buf, error }) = self.send(accepted, at, buf, None) {
+            if let Err(refused) = self.send(accepted, at, buf, None) {
+                let Refused { accepted, buf, error } = *refused;
                 match error {
                     Some(error) => self.ripe.push((now, accepted.completion(buf, Err(error)))),
                     None => {
@@ -461,7 +468,8 @@ impl Session for FaultySession {
                 self.in_flight += 1;
                 Submit::Accepted
             }
-            Err(Refused { accepted, buf, error }) => {
+            Err(refused) => {
+                let Refused { accepted, buf, error } = *refused;
                 let op = Op { token: accepted.token, verb, at, buf };
                 match error {
                     None => Submit::Busy(op),
