@@ -147,8 +147,8 @@ impl World {
             Op::Pass { tenths } => self.pass(Duration::from_millis(u64::from(tenths) * 100)),
             Op::Send { most } => self.send(most.get() as usize),
             Op::Welcome => self.feed(|server| server.welcome(), 0),
-            Op::Answer { which, held } => self.feed(|server| server.answer(which.into()), held.saturating_sub(128).into()),
-            Op::Lie { which, lie } => self.feed(|server| server.lie(which.into(), lie), 0),
+            Op::Answer { which, held } => self.feed(|server| server.answer(which), held.saturating_sub(128).into()),
+            Op::Lie { which, lie } => self.feed(|server| server.lie(which, lie), 0),
             Op::Raw(bytes) => self.feed(|server| server.babble(&bytes), 0),
             Op::Trim => self.session.trim(),
             Op::Fail => {
