@@ -200,6 +200,11 @@ impl FarLog {
         loop {
             let session = match &mut self.writers[number] {
                 Some(session) if session.failure().is_none() => session,
+                // What was in flight has failed as well, and that is still to be heard: what nobody hears of would pass for arrived.
+                Some(session) if session.in_flight() > 0 => {
+                    self.wait(memory, number);
+                    continue;
+                }
                 writer => writer.insert(server.session()?),
             };
             if session.in_flight() < MAX_WRITES {
