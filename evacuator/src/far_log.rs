@@ -94,11 +94,8 @@ impl FarLog {
     /// # Errors
     /// If there is no room in far memory, or a server can't be reached. Nothing was appended then.
     pub fn append(&mut self, memory: &Memory, stream: Stream, slot: SlotId, contents: &[u8]) -> Result<(FarAddr, Batch)> {
+        self.make_room(memory, stream, contents.len())?;
         let bytes = image_bytes(contents.len());
-        assert!(bytes <= FAR_SEGMENT_BYTES, "what is appended is a small object or a piece of a large one");
-        if self.open[stream as usize].as_ref().is_none_or(|open| open.used() + bytes > FAR_SEGMENT_BYTES) {
-            self.open_next(memory, stream)?;
-        }
         let open = self.open[stream as usize].as_mut().expect("a segment was opened just now");
         let addr = FarAddr::new(open.id, open.used());
         let start = open.buffer.len();
@@ -106,6 +103,19 @@ impl FarLog {
         image::encode(slot, open.incarnation, addr, contents, &mut open.buffer[start..]);
         memory.far().revive(addr, bytes);
         Ok((addr, open.batch))
+    }
+
+    /// Sees to it that the image of an object of `size` bytes can be appended next, without waiting for a server.
+    ///
+    /// # Errors
+    /// As for `append`.
+    pub fn make_room(&mut self, memory: &Memory, stream: Stream, size: usize) -> Result<()> {
+        let bytes = image_bytes(size);
+        assert!(bytes <= FAR_SEGMENT_BYTES, "what is appended is a small object or a piece of a large one");
+        if self.open[stream as usize].as_ref().is_none_or(|open| open.used() + bytes > FAR_SEGMENT_BYTES) {
+            self.open_next(memory, stream)?;
+        }
+        Ok(())
     }
 
     fn open_next(&mut self, memory: &Memory, stream: Stream) -> Result<()> {

@@ -52,7 +52,8 @@
 //!   dirty ([`Slot::self_relocate`]). Reading the old bytes from two sides is no race. Neither waits for the other, and an object that
 //!   is written all the time is relocated by its writer. If there is no room for the copy: an error, as for a miss.
 //! - Write, large object (it has a mapping of its own, a copy would cost as much again): the mutator clears `E` and `R`, then waits until
-//!   `C` is gone; the evacuator looks for that between pieces of 64 KiB and clears `C`. The wait is for a memcpy, never for I/O.
+//!   `C` is gone. The evacuator sets `C` for one piece of 64 KiB at a time, by CAS from the marked word, and takes it away when that piece is
+//!   copied: the wait is for a memcpy, never for I/O.
 //! - Pin: a rescue with one pin more. The evacuator does not mark pinned objects, and its CAS fails if a pin came later.
 //! - Drop: contents that have a `Drop` are moved out first (a read); then CAS from an unmarked or rescued word to vacant, inside a scope, so that
 //!   the header can be read before.
