@@ -80,6 +80,9 @@ pub struct FarLog {
     /// Segments the cleaner could not read to the end. They are left alone.
     damaged: BTreeSet<FarSegmentId>,
     writers: Vec<Option<Box<dyn Session>>>,
+    /// Writes in flight, and where they go. Such a segment is not used again before they have ended, even if everything in it is dead: its
+    /// new images would overlap with them.
+    in_flight: BTreeMap<Batch, FarSegmentId>,
     spare: Vec<Vec<u8>>,
     /// No server lends more.
     full: bool,
@@ -219,7 +222,10 @@ impl FarLog {
             };
             if session.in_flight() < MAX_WRITES {
                 match session.submit(op) {
-                    Submit::Accepted => return Ok(()),
+                    Submit::Accepted => {
+                        self.in_flight.insert(batch, id);
+                        return Ok(());
+                    }
                     Submit::Busy(back) => op = back,
                     Submit::Failed(_, cause) => return Err(server.error(cause)),
                 }
@@ -236,8 +242,12 @@ impl FarLog {
         }
         for Completion { token, buf, result, .. } in done {
             self.recycle(buf.into_vec());
+            let batch = Batch(token.0);
             if let Err(cause) = result {
-                self.fail(Batch(token.0), memory.far().servers()[number].error(cause));
+                self.fail(batch, memory.far().servers()[number].error(cause));
+            }
+            if let Some(id) = self.in_flight.remove(&batch) {
+                self.free_if_dead(memory, id);
             }
         }
     }
@@ -255,6 +265,10 @@ impl FarLog {
     }
 
     fn free_if_dead(&mut self, memory: &Memory, id: FarSegmentId) {
+        if self.in_flight.values().any(|other| *other == id) {
+            // Looked at again when the write has ended.
+            return;
+        }
         let live = memory.far().with_segment(id, |_, segment| segment.live_bytes()).unwrap_or(0);
         if live == 0 && self.sealed.remove(&id).is_some() {
             self.damaged.remove(&id);
