@@ -265,7 +265,7 @@ fn a_segment_that_was_relocated_out_of_waits_for_the_next_grace_period() {
     let before = world.memory.slot(object).load().addr();
     world.memory.heap().seal_all();
     let (mut state, mut log) = (RoundState::default(), FarLog::default());
-    let outcome = round::run(&world.memory, &mut state, &mut log, Mercy::Spare);
+    let outcome = round::run(&world.memory, &mut state, &mut log, Mercy::Spare, round::GRACE_LIMIT);
     let word = world.memory.slot(object).load();
     assert!(word.is_present() && word.addr() != before && !word.is_relocating(), "{word:?}");
     assert_eq!((outcome.victims, outcome.freed_segments, state.has_limbo()), (1, 0, true));
