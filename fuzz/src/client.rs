@@ -134,14 +134,10 @@ impl World {
             Op::Return => self.control(ControlVerb::Return(SlabId(self.next as u32))),
             Op::Abandon => {
                 self.session.abandon_control();
-                for asked in self.asked.values_mut() {
-                    match asked.kind {
-                        Kind::Borrow if asked.awaited => self.borrows -= 1,
-                        Kind::Return if asked.awaited => self.returns -= 1,
-                        _ => continue,
-                    }
-                    asked.awaited = false;
-                }
+                let controls = self.asked.values_mut().filter(|asked| matches!(asked.kind, Kind::Borrow | Kind::Return));
+                controls.for_each(|asked| asked.awaited = false);
+                // What had ended before has been taken; nobody hears of the others.
+                (self.borrows, self.returns) = (0, 0);
             }
             Op::TakeControl => self.take_control(),
             Op::Pass { tenths } => self.pass(Duration::from_millis(u64::from(tenths) * 100)),
