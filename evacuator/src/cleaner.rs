@@ -45,6 +45,18 @@ pub fn clean(memory: &Memory, log: &mut FarLog) -> Result<()> {
     Ok(())
 }
 
+/// Cleans the far segments in which most is dead, whether it pays or not.
+///
+/// # Errors
+/// As for `clean`.
+#[cfg(farptr_zeal)]
+pub fn clean_something(memory: &Memory, log: &mut FarLog) -> Result<()> {
+    log.reclaim(memory);
+    let cleaned = pass(memory, log);
+    log.reclaim(memory);
+    cleaned
+}
+
 fn pass(memory: &Memory, log: &mut FarLog) -> Result<()> {
     let mut moves = Vec::new();
     let mut outcome = Ok(());
@@ -95,7 +107,7 @@ fn evacuate(memory: &Memory, log: &mut FarLog, sealed: Sealed, bytes: &[u8], mov
             damaged(memory, log, sealed, from, "the cleaner found no image here");
             return Ok(());
         };
-        if claims(memory, header.slot, from, image_bytes(header.size as usize)) {
+        if claims(memory, header.slot, from, header.size as usize) {
             match verify(header.slot, incarnation, from, image) {
                 Ok(()) => {
                     let contents = &image[IMAGE_HEADER_BYTES..];
@@ -116,17 +128,18 @@ fn damaged(memory: &Memory, log: &mut FarLog, sealed: Sealed, at: FarAddr, detai
     log.set_damaged(sealed.id);
 }
 
-/// Whether the image at `from` is alive and must be copied. A present object's is disowned instead.
-fn claims(memory: &Memory, slot: SlotId, from: FarAddr, bytes: usize) -> bool {
+/// Whether the image at `from` is alive and must be copied. A present object's is disowned instead, if it is as large as the image says: a wrong
+/// size would bury more or less than was alive.
+fn claims(memory: &Memory, slot: SlotId, from: FarAddr, size: usize) -> bool {
     let Some(slot) = memory.slot_table().get(slot) else { return false };
     let far_in_header = |addr| {
         // SAFETY: the cleaner runs under the evacuator's lock, and the word was loaded just now.
-        unsafe { memory.header_of_present(addr) }.map(|header| header.far())
+        unsafe { memory.header_of_present(addr) }.filter(|header| header.size() == size).map(|header| header.far())
     };
     match steps::claim(slot, from, far_in_header) {
         Claim::Alive => true,
         Claim::Disowned => {
-            memory.far().bury(from, bytes);
+            memory.far().bury(from, image_bytes(size));
             false
         }
         Claim::None => false,

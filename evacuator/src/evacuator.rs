@@ -2,18 +2,21 @@
 //!
 //! The evacuator's thread sleeps until the heap falls below its low watermark, then runs rounds until the high one is reached. It does not
 //! sleep between rounds while the reserve is touched, and gives way to the mutators (one yield a round) while it is not: pressure
-//! decides how much processor time it takes. A thread that needs memory and is in no scope runs rounds itself if the lock is free.
+//! decides how much processor time it takes. A thread that needs memory and is in no scope runs rounds itself if nobody else does.
+//!
+//! The thread is woken by an [alarm](farptr_runtime::alarm). Rounds are [turns](farptr_runtime::turns): who holds one is the evacuator in the
+//! sense of [`farptr_runtime::word`], and who waits for room waits for the end of one that freed something.
 #![forbid(unsafe_code)]
 
 use crate::cleaner;
 use crate::far_log::FarLog;
-use crate::round::{self, Mercy, Outcome, RoundState};
+use crate::round::{self, GRACE_LIMIT, Mercy, Outcome, RoundState};
+use farptr_runtime::alarm::Alarm;
 use farptr_runtime::memory::{Memory, Relief};
 use farptr_runtime::scope::in_scope;
+use farptr_runtime::turns::Turns;
 use farptr_runtime::{Error, Result};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError, Weak};
-use std::thread::Thread;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 /// Rounds without progress after which hot objects are not spared any more.
@@ -30,59 +33,56 @@ const BARREN_PAUSE: Duration = Duration::from_micros(50);
 const PAUSE: Duration = Duration::from_millis(1);
 
 #[derive(Debug, Default)]
-struct State {
-    log: FarLog,
-    round: RoundState,
+pub(crate) struct State {
+    pub(crate) log: FarLog,
+    pub(crate) round: RoundState,
     /// Rounds since something was freed.
     barren: u32,
 }
 
 /// Evacuates one memory.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Evacuator {
-    state: Mutex<State>,
-    awake: AtomicBool,
-    freed: (Mutex<()>, Condvar),
-    thread: Mutex<Option<Thread>>,
+    pub(crate) turns: Turns<State>,
+    alarm: Alarm,
 }
 
 impl Evacuator {
+    /// An evacuator of `memory` without a thread of its own: rounds run on the threads that wait for memory, and in [`Evacuator::catch_up`].
+    /// What it does depends on what the program does only, not on when a thread gets its turn.
+    pub fn without_thread(memory: &Memory) -> Arc<Self> {
+        let evacuator = Arc::new(Evacuator::default());
+        memory.set_relief(Arc::<Evacuator>::clone(&evacuator));
+        evacuator
+    }
+
     /// Starts evacuating `memory`. The thread ends when the memory is gone.
     ///
     /// # Errors
     /// If the system gives no thread.
     pub fn start(memory: &Arc<Memory>) -> Result<Arc<Self>> {
-        let evacuator = Arc::new(Evacuator {
-            state: Mutex::default(),
-            awake: AtomicBool::new(false),
-            freed: (Mutex::new(()), Condvar::new()),
-            thread: Mutex::new(None),
-        });
-        memory.set_relief(Arc::<Evacuator>::clone(&evacuator));
+        let evacuator = Evacuator::without_thread(memory);
         let (weak, own) = (Arc::downgrade(memory), Arc::clone(&evacuator));
         let spawned = std::thread::Builder::new().name("farptr-evacuate".into()).spawn(move || own.serve(&weak));
-        let handle = spawned.map_err(|e| Error::Config(format!("can't start the evacuator's thread: {e}")))?;
-        *evacuator.thread.lock().unwrap_or_else(PoisonError::into_inner) = Some(handle.thread().clone());
+        spawned.map_err(|e| Error::Config(format!("can't start the evacuator's thread: {e}")))?;
         Ok(evacuator)
     }
 
     fn serve(&self, memory: &Weak<Memory>) {
+        self.alarm.attach();
         loop {
-            // A kick that comes after this is seen by the park; one that comes before, by the look at the heap.
-            self.awake.store(false, Ordering::SeqCst);
+            self.alarm.look();
             {
                 let Some(memory) = memory.upgrade() else { return };
                 self.catch_up(&memory);
             }
             // Wakes now and then to see whether the memory is gone.
-            if !self.awake.load(Ordering::SeqCst) {
-                std::thread::park_timeout(Duration::from_millis(100));
-            }
+            self.alarm.sleep(Duration::from_millis(100));
         }
     }
 
-    /// Runs rounds until the high watermark is reached, or nothing more can be freed.
-    fn catch_up(&self, memory: &Arc<Memory>) {
+    /// If free memory is below the low watermark, runs rounds until the high one is reached, or nothing more can be freed. The caller is in no scope.
+    pub fn catch_up(&self, memory: &Arc<Memory>) {
         let watermarks = memory.heap().watermarks();
         let wanted = memory.take_wanted().div_ceil(memory.heap().segment_bytes());
         if wanted == 0 && !memory.heap().is_low() {
@@ -95,8 +95,7 @@ impl Evacuator {
             if Arc::strong_count(memory) == 1 {
                 return;
             }
-            let outcome = self.round(memory, &mut self.lock());
-            self.tell();
+            let outcome = Self::round(memory, &mut self.turns.take());
             if let Some(error) = &outcome.error {
                 tracing::warn!(%error, "evacuation can't write back; trying again");
             }
@@ -110,23 +109,10 @@ impl Evacuator {
         memory.heap().clear_low();
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        // A panic in a round is a broken invariant; what was marked then stays marked, which mutators can live with.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn try_lock(&self) -> Option<MutexGuard<'_, State>> {
-        match self.state.try_lock() {
-            Ok(state) => Some(state),
-            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
-            Err(TryLockError::WouldBlock) => None,
-        }
-    }
-
-    fn round(&self, memory: &Memory, state: &mut State) -> Outcome {
+    fn round(memory: &Memory, state: &mut State) -> Outcome {
         let mercy = if state.barren < MERCIFUL_ROUNDS { Mercy::Spare } else { Mercy::None };
         let cleaned = cleaner::clean(memory, &mut state.log);
-        let mut outcome = round::run(memory, &mut state.round, &mut state.log, mercy);
+        let mut outcome = round::run(memory, &mut state.round, &mut state.log, mercy, GRACE_LIMIT);
         if outcome.victims == 0 {
             // A small heap may have everything in open segments.
             memory.heap().seal_all();
@@ -140,17 +126,12 @@ impl Evacuator {
         outcome
     }
 
-    fn tell(&self) {
-        let _guard = self.freed.0.lock().unwrap_or_else(PoisonError::into_inner);
-        self.freed.1.notify_all();
-    }
-
     /// Frees everything that is dead, and gives it back to the system and to the servers.
     ///
     /// # Errors
     /// If a server can't be told that a slab is returned.
     pub fn trim(&self, memory: &Memory) -> Result<()> {
-        let mut state = self.lock();
+        let mut state = self.turns.take();
         round::sweep(memory, &mut state.round);
         memory.heap().give_back_all(memory.budget());
         memory.slot_table().trim(memory.budget());
@@ -167,13 +148,13 @@ impl Evacuator {
             return Ok(());
         }
         let deadline = Instant::now() + memory.timeout();
-        let mut state = self.lock();
+        let mut state = self.turns.take();
         memory.heap().seal_all();
         // Twice around: objects that were in use at the first look, and what has been put back.
         let rounds = 2 * memory.heap().capacity() + memory.large_objects().len() + 2;
         for _ in 0..rounds {
             state.barren = MERCIFUL_ROUNDS;
-            let outcome = self.round(memory, &mut state);
+            let outcome = Self::round(memory, &mut state);
             if let Some(error) = outcome.error {
                 return Err(error);
             }
@@ -188,38 +169,33 @@ impl Evacuator {
 
 impl Relief for Evacuator {
     fn kick(&self) {
-        // Relaxed first: while the evacuator is at work this is all that a kick costs.
-        if !self.awake.load(Ordering::Relaxed)
-            && !self.awake.swap(true, Ordering::SeqCst)
-            && let Some(thread) = &*self.thread.lock().unwrap_or_else(PoisonError::into_inner)
-        {
-            thread.unpark();
-        }
+        self.alarm.ring();
     }
 
     fn assist(&self, memory: &Memory) -> bool {
-        let Some(mut state) = self.try_lock() else { return false };
-        let progress = self.round(memory, &mut state).is_progress();
-        drop(state);
-        self.tell();
-        progress
+        let Some(mut state) = self.turns.try_take() else { return false };
+        Self::round(memory, &mut state).is_progress()
+    }
+
+    #[cfg(farptr_zeal)]
+    fn zeal(&self, memory: &Memory, pass: farptr_runtime::scope::zeal::Pass) -> farptr_runtime::scope::zeal::Ended {
+        self.zealous_pass(memory, pass)
     }
 
     fn relieve(&self, memory: &Memory, bytes: usize) -> Result<()> {
         self.kick();
-        let Some(mut state) = self.try_lock() else {
-            let guard = self.freed.0.lock().unwrap_or_else(PoisonError::into_inner);
-            let _ = self.freed.1.wait_timeout(guard, PAUSE);
+        let Some(mut state) = self.turns.try_take() else {
+            self.turns.wait(PAUSE);
             return Ok(());
         };
-        let outcome = self.round(memory, &mut state);
+        let outcome = Self::round(memory, &mut state);
         // Of all who run rounds: as long as anyone frees something, the caller's turn may come.
         let barren = state.barren;
-        drop(state);
         if outcome.is_progress() {
-            self.tell();
             return Ok(());
         }
+        // Who waits meanwhile pauses as long as after a barren round of its own.
+        state.end_quietly();
         let patience = match outcome.error {
             // What is dirty can't leave; what is clean may be anywhere in the queues.
             None | Some(Error::FarMemoryFull { .. }) => HOPELESS_ROUNDS,

@@ -9,6 +9,13 @@
 //! [`FarLog::append`] puts an image into a stream's buffer and says where it will be. [`FarLog::flush`] sends buffers as one write each, and
 //! [`FarLog::drain`] waits for all writes; several are in flight at a time. Each append names its **batch**; after `drain` it is
 //! known which batches arrived. Images of a batch that did not are given up by the caller, with `bury`.
+//!
+//! # Writes that fail
+//! Two writes to one place are never under way at the same time, for nothing would order them: a segment is not used again while a write to it is in
+//! flight, even if all that was in it is dead. And a write whose answer did not come may take effect later: its bytes may wait in the buffers of a
+//! connection that has been given up, behind a server that was stopped for a while. If the place had been written anew, an old image would overwrite one
+//! that counts as safe. So a segment in which a write failed is closed at that place, and when it is dead it is put in *quarantine* for longer than
+//! such bytes can be expected to lie around ([`QUARANTINE`]) before it is free. Should they come later still, the incarnation tells, and a read says `Corrupt`.
 #![forbid(unsafe_code)]
 
 use farptr_runtime::addr::{FAR_SEGMENT_BYTES, FarAddr, FarSegmentId, SlotId};
@@ -16,8 +23,9 @@ use farptr_runtime::far::image::{self, image_bytes};
 use farptr_runtime::far::wait_for;
 use farptr_runtime::memory::Memory;
 use farptr_runtime::transport::{Completion, IoBuf, Op, Session, Submit, Token, Verb};
-use farptr_runtime::{Error, Result};
+use farptr_runtime::{Error, Result, TransportError};
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Instant;
 
 /// What an image is written for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +50,10 @@ const SPARE_BUFFERS: usize = MAX_WRITES + 3;
 
 /// Free far segments that write-back leaves to the cleaner when no server lends more: without a place to copy to, nothing could be cleaned.
 const KEPT_FOR_CLEANING: usize = 1;
+
+/// How long a dead segment in which a write failed is not used again, in timeouts of the memory. After four a TCP session gives its connection up; as many
+/// again for the server to come to the end of what that connection held.
+const QUARANTINE: u32 = 8;
 
 #[derive(Debug)]
 struct Open {
@@ -84,7 +96,15 @@ pub struct FarLog {
     /// No server lends more.
     full: bool,
     next_batch: u64,
-    failed: BTreeSet<Batch>,
+    /// Writes in flight, and where each begins.
+    writing: BTreeMap<Batch, (FarSegmentId, usize)>,
+    /// Segments found dead while a write to them was in flight.
+    dead_too_early: Vec<FarSegmentId>,
+    /// Segments in which a write failed that may still take effect, and since when.
+    doubtful: BTreeMap<FarSegmentId, Instant>,
+    /// Those that are dead, and when they may be used again.
+    quarantine: BTreeMap<FarSegmentId, Instant>,
+    failed: BTreeMap<Batch, (FarSegmentId, usize)>,
     first_error: Option<Error>,
 }
 
@@ -94,11 +114,8 @@ impl FarLog {
     /// # Errors
     /// If there is no room in far memory, or a server can't be reached. Nothing was appended then.
     pub fn append(&mut self, memory: &Memory, stream: Stream, slot: SlotId, contents: &[u8]) -> Result<(FarAddr, Batch)> {
+        self.make_room(memory, stream, contents.len())?;
         let bytes = image_bytes(contents.len());
-        assert!(bytes <= FAR_SEGMENT_BYTES, "what is appended is a small object or a piece of a large one");
-        if self.open[stream as usize].as_ref().is_none_or(|open| open.used() + bytes > FAR_SEGMENT_BYTES) {
-            self.open_next(memory, stream)?;
-        }
         let open = self.open[stream as usize].as_mut().expect("a segment was opened just now");
         let addr = FarAddr::new(open.id, open.used());
         let start = open.buffer.len();
@@ -108,10 +125,23 @@ impl FarLog {
         Ok((addr, open.batch))
     }
 
+    /// Sees to it that the image of an object of `size` bytes can be appended next, without waiting for a server.
+    ///
+    /// # Errors
+    /// As for `append`.
+    pub fn make_room(&mut self, memory: &Memory, stream: Stream, size: usize) -> Result<()> {
+        let bytes = image_bytes(size);
+        assert!(bytes <= FAR_SEGMENT_BYTES, "what is appended is a small object or a piece of a large one");
+        if self.open[stream as usize].as_ref().is_none_or(|open| open.used() + bytes > FAR_SEGMENT_BYTES) {
+            self.open_next(memory, stream)?;
+        }
+        Ok(())
+    }
+
     fn open_next(&mut self, memory: &Memory, stream: Stream) -> Result<()> {
         let id = self.take_free(memory, stream)?;
         self.seal(memory, stream);
-        let incarnation = memory.far().with_segment(id, |_, segment| segment.reuse())?;
+        let incarnation = memory.far().begin_use(id)?;
         memory.far().count_used_segments(1);
         let batch = self.new_batch();
         self.open[stream as usize] = Some(Open { id, incarnation, sent: 0, buffer: self.buffer(), batch });
@@ -138,6 +168,7 @@ impl FarLog {
 
     fn take_free(&mut self, memory: &Memory, stream: Stream) -> Result<FarSegmentId> {
         self.reclaim(memory);
+        self.end_quarantines();
         let kept = match stream {
             Stream::WriteBack => KEPT_FOR_CLEANING,
             Stream::Clean => 0,
@@ -177,14 +208,19 @@ impl FarLog {
         let bytes = std::mem::replace(&mut open.buffer, empty);
         open.sent += bytes.len();
         open.batch = batch;
+        self.writing.insert(sending, (id, offset));
         if let Err(error) = self.write(memory, id, offset, bytes, sending) {
+            // It never left.
             self.fail(sending, error);
         }
     }
 
-    fn fail(&mut self, batch: Batch, error: Error) {
-        self.failed.insert(batch);
+    /// A write has ended badly. Returns its segment.
+    fn fail(&mut self, batch: Batch, error: Error) -> Option<FarSegmentId> {
+        let place = self.writing.remove(&batch)?;
+        self.failed.insert(batch, place);
         self.first_error.get_or_insert(error);
+        Some(place.0)
     }
 
     fn write(&mut self, memory: &Memory, id: FarSegmentId, offset: usize, bytes: Vec<u8>, batch: Batch) -> Result<()> {
@@ -193,13 +229,20 @@ impl FarLog {
         if let Some(lent) = server.immediate() {
             let written = lent.write_at(at, &bytes).map_err(|cause| server.error(cause));
             self.recycle(bytes);
-            return written;
+            written?;
+            self.writing.remove(&batch);
+            return Ok(());
         }
         self.writers.resize_with(memory.far().servers().len(), || None);
         let mut op = Op { token: Token(batch.0), verb: Verb::Write, at, buf: IoBuf::from(bytes) };
         loop {
             let session = match &mut self.writers[number] {
                 Some(session) if session.failure().is_none() => session,
+                // What it had in flight is lost, and which batches that are it has still to say.
+                Some(session) if session.in_flight() > 0 => {
+                    self.wait(memory, number);
+                    continue;
+                }
                 writer => writer.insert(server.session()?),
             };
             if session.in_flight() < MAX_WRITES {
@@ -221,8 +264,14 @@ impl FarLog {
         }
         for Completion { token, buf, result, .. } in done {
             self.recycle(buf.into_vec());
-            if let Err(cause) = result {
-                self.fail(Batch(token.0), memory.far().servers()[number].error(cause));
+            let batch = Batch(token.0);
+            match result {
+                Ok(()) => drop(self.writing.remove(&batch)),
+                Err(cause) => {
+                    if let Some(id) = self.fail(batch, memory.far().servers()[number].error(cause)) {
+                        self.doubtful.insert(id, Instant::now());
+                    }
+                }
             }
         }
     }
@@ -236,16 +285,66 @@ impl FarLog {
                 self.wait(memory, number);
             }
         }
-        Drained { failed: std::mem::take(&mut self.failed), error: self.first_error.take() }
+        // A session that went without a word took its completions along.
+        for batch in self.writing.keys().copied().collect::<Vec<_>>() {
+            debug_assert!(false, "a session ended without completing what it had in flight");
+            let cause = TransportError::Lost("the session ended without an answer".into());
+            self.fail(batch, Error::transport(memory.far().server_names(), cause));
+        }
+        let failed = std::mem::take(&mut self.failed);
+        for (id, offset) in failed.values() {
+            self.close(memory, *id, *offset);
+        }
+        for id in std::mem::take(&mut self.dead_too_early) {
+            self.free_if_dead(memory, id);
+        }
+        Drained { failed, error: self.first_error.take() }
+    }
+
+    /// What begins at `offset` of a segment did not arrive: it ends there, for the cleaner, and is not filled any further. Nothing was written behind, since
+    /// each segment has one write in flight at a time.
+    fn close(&mut self, memory: &Memory, id: FarSegmentId, offset: usize) {
+        for stream in [Stream::WriteBack, Stream::Clean] {
+            if self.open[stream as usize].as_ref().is_some_and(|open| open.id == id) {
+                self.seal(memory, stream);
+            }
+        }
+        if let Some(used) = self.sealed.get_mut(&id) {
+            *used = offset.min(*used);
+        }
     }
 
     fn free_if_dead(&mut self, memory: &Memory, id: FarSegmentId) {
         let live = memory.far().with_segment(id, |_, segment| segment.live_bytes()).unwrap_or(0);
-        if live == 0 && self.sealed.remove(&id).is_some() {
-            self.damaged.remove(&id);
-            memory.far().count_used_segments(-1);
-            self.free.insert(id);
+        if live > 0 || !self.sealed.contains_key(&id) {
+            return;
         }
+        if self.writing.values().any(|(writing, _)| *writing == id) {
+            self.dead_too_early.push(id);
+            return;
+        }
+        self.sealed.remove(&id);
+        self.damaged.remove(&id);
+        memory.far().count_used_segments(-1);
+        match self.doubtful.remove(&id) {
+            Some(since) => drop(self.quarantine.insert(id, since + memory.timeout() * QUARANTINE)),
+            None => drop(self.free.insert(id)),
+        }
+    }
+
+    fn end_quarantines(&mut self) {
+        if self.quarantine.is_empty() {
+            return;
+        }
+        let now = Instant::now();
+        let free = &mut self.free;
+        self.quarantine.retain(|id, until| {
+            let stays = *until > now;
+            if !stays {
+                free.insert(*id);
+            }
+            stays
+        });
     }
 
     /// Frees the sealed segments in which the last image has died.
@@ -305,9 +404,11 @@ impl FarLog {
         let mut outcome = Ok(());
         for (slab, segments) in self.slabs.clone() {
             let ids = (0..segments).map(|index| FarSegmentId::new(slab, index));
-            if ids.clone().all(|id| self.free.contains(&id)) {
+            // Those in quarantine as well: what comes late for a slab that is not lent any more is refused.
+            if ids.clone().all(|id| self.free.contains(&id) || self.quarantine.contains_key(&id)) {
                 ids.for_each(|id| {
                     self.free.remove(&id);
+                    self.quarantine.remove(&id);
                 });
                 self.slabs.remove(&slab);
                 outcome = outcome.and(memory.far().return_slab(slab));
@@ -321,7 +422,7 @@ impl FarLog {
 #[derive(Debug)]
 #[must_use]
 pub struct Drained {
-    failed: BTreeSet<Batch>,
+    failed: BTreeMap<Batch, (FarSegmentId, usize)>,
     /// The first reason, if any failed.
     pub error: Option<Error>,
 }
@@ -329,7 +430,7 @@ pub struct Drained {
 impl Drained {
     /// Whether the images of `batch` have arrived.
     pub fn arrived(&self, batch: Batch) -> bool {
-        !self.failed.contains(&batch)
+        !self.failed.contains_key(&batch)
     }
 }
 

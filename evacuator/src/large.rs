@@ -1,8 +1,8 @@
 //! The part of a round that concerns large objects, which have a mapping each.
 //!
 //! They take part by CLOCK: a hot one is cooled and spared, a cold one leaves. In each round as many bytes of them get a turn as their share
-//! of local memory says. A dirty one is written in pieces. While its bytes are read it carries `C`, and between pieces the word is
-//! looked at, so that a writer waits for one piece at most.
+//! of local memory says. A dirty one is written in pieces. While the bytes of a piece are read it carries `C`, and only then: a writer waits for
+//! one piece to be copied at most, never for a server.
 
 use crate::far_log::{Batch, Drained, FarLog, Stream};
 use crate::round::{Mercy, RoundState};
@@ -11,6 +11,7 @@ use farptr_runtime::far::{LargeFar, image::image_bytes};
 use farptr_runtime::heap::LargeObject;
 use farptr_runtime::memory::Memory;
 use farptr_runtime::slot::UnitClass;
+use farptr_runtime::steps;
 use farptr_runtime::word::{FarPlace, Slot, Stamp, Word};
 use farptr_runtime::{Error, Result, sys};
 use std::sync::Arc;
@@ -70,9 +71,9 @@ impl<'m> LargeRound<'m> {
         let addr = object.addr();
         if let Some(slot) = self.memory.slot_table().get(object.header().slot()) {
             let mut word = slot.load();
-            while word.is_present_at(addr) && word.pins() == 0 && !word.is_evacuating() {
-                if word.is_hot() && mercy == Mercy::Spare {
-                    let _ = slot.cool(word);
+            while word.is_present_at(addr) && word.pins() == 0 && !word.is_evacuating() && !word.is_relocating() {
+                if word.is_hot() && mercy != Mercy::None {
+                    let _ = steps::cool(slot, word);
                     break;
                 }
                 match slot.mark_evacuating(word) {
@@ -115,14 +116,17 @@ impl<'m> LargeRound<'m> {
     /// False if a mutator wanted the object.
     fn copy_pieces(&self, log: &mut FarLog, victim: &mut Victim<'m>) -> Result<bool> {
         let memory = self.memory;
-        let Ok(copying) = victim.slot.mark_copying(victim.word) else { return Ok(false) };
-        victim.word = copying;
         let size = victim.object.layout().size();
         for (offset, len) in LargeFar::cuts(size) {
-            if victim.slot.load() != copying {
-                return Ok(false);
-            }
+            // Before the mark: this may wait for a server, and a writer that meets `C` waits for this thread.
+            log.make_room(memory, Stream::WriteBack, len)?;
             let slot = memory.evacuator_slot()?;
+            let free = || memory.slot_table().free(slot, UnitClass::One, memory.budget());
+            let Ok(copying) = victim.slot.mark_copying(victim.word) else {
+                free();
+                return Ok(false);
+            };
+            victim.word = copying;
             let first = victim.object.addr().get() + offset;
             // SAFETY: the piece lies in the mapping, which the claim keeps. The word said "copying, here" after the grace period: whoever
             // wants to write waits until this round takes `C` away, so nobody writes while the slice is read.
@@ -130,21 +134,19 @@ impl<'m> LargeRound<'m> {
                 sys::freeze(first as *const u8, len);
                 std::slice::from_raw_parts(first as *const u8, len)
             };
-            match log.append(memory, Stream::WriteBack, slot, bytes) {
+            let appended = log.append(memory, Stream::WriteBack, slot, bytes);
+            let ended = victim.slot.end_copying(copying);
+            match appended {
                 Ok((addr, batch)) => victim.pieces.push(Piece { slot, addr, batch, len }),
-                Err(error) => {
-                    memory.slot_table().free(slot, UnitClass::One, memory.budget());
-                    return Err(error);
-                }
+                Err(_) => free(),
             }
-        }
-        match victim.slot.end_copying(copying) {
-            Ok(word) => {
-                victim.word = word;
-                Ok(true)
+            match ended {
+                Ok(word) => victim.word = word,
+                Err(_) => return Ok(false),
             }
-            Err(_) => Ok(false),
+            appended?;
         }
+        Ok(true)
     }
 
     /// The object stays; what was written of it is dead.

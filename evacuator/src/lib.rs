@@ -17,5 +17,7 @@ pub mod far_log;
 pub mod large;
 pub mod round;
 pub mod victims;
+#[cfg(farptr_zeal)]
+mod zeal;
 
 pub use evacuator::Evacuator;

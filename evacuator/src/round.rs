@@ -20,7 +20,7 @@ use farptr_runtime::memory::Memory;
 use farptr_runtime::scope::begin_grace;
 use farptr_runtime::steps::{self, Fate, Mark, Plan};
 use farptr_runtime::word::{FarPlace, Slot, State, Word};
-use farptr_runtime::{Error, Result, sys};
+use farptr_runtime::{Error, Result, poison, sys};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -32,7 +32,7 @@ const ROUND_BYTES: usize = 2 << 20;
 const ROUND_SHARE: usize = 16;
 
 /// How long a round waits for scopes. A scope that lasts longer is a program's mistake or a very long read; the round is given up.
-const GRACE_LIMIT: Duration = Duration::from_millis(500);
+pub const GRACE_LIMIT: Duration = Duration::from_millis(500);
 
 /// How many objects ahead slots are prefetched: a dependent load from memory takes 100-250 ns, handling an object 10-20.
 const PREFETCH: usize = 12;
@@ -44,6 +44,9 @@ pub enum Mercy {
     Spare,
     /// The last rounds freed nothing: hot objects leave as well.
     None,
+    /// All objects are relocated. Large ones as for `Spare`.
+    #[cfg(farptr_zeal)]
+    Keep,
 }
 
 /// What a round has achieved.
@@ -97,6 +100,9 @@ struct Written<'m> {
 #[derive(Debug, Default)]
 pub struct RoundState {
     limbo: Vec<SegmentId>,
+    /// Places that objects were relocated from since the last grace period, which readers may still look at: to be poisoned.
+    #[cfg(farptr_zeal)]
+    left_behind: Vec<(ObjectAddr, usize)>,
     /// Part of the next large object's turn that has been earned, in bytes.
     pub(crate) large_credit: usize,
 }
@@ -115,8 +121,27 @@ impl RoundState {
         self.after_grace(memory)
     }
 
+    /// As `free_limbo`, for what was left behind in other segments as well. False if a scope outlasted `patience`.
+    #[cfg(farptr_zeal)]
+    pub(crate) fn settle_limbo(&mut self, memory: &Memory, patience: Duration) -> bool {
+        if self.limbo.is_empty() && self.left_behind.is_empty() {
+            return true;
+        }
+        let over = begin_grace().wait_until(Instant::now() + patience);
+        if over {
+            self.after_grace(memory);
+        }
+        over
+    }
+
     /// A grace period that began after the last round has ended.
     fn after_grace(&mut self, memory: &Memory) -> usize {
+        #[cfg(farptr_zeal)]
+        for (addr, size) in self.left_behind.drain(..) {
+            // SAFETY: an object moved away from here, and every scope in which it could be read here has ended. Its segment is in limbo or was
+            // put back as one that is referred to, so it has not been freed since; the header is left alone.
+            unsafe { poison::given_up(addr.get(), size) };
+        }
         let freed = self.limbo.len();
         for id in self.limbo.drain(..) {
             // SAFETY: every object of the segment had left it when it was put here (relocated, absent or dead). References to relocated
@@ -138,10 +163,12 @@ pub struct Round<'m> {
     evacuated: u64,
     relocated: u64,
     evacuated_bytes: usize,
+    #[cfg(farptr_zeal)]
+    left_behind: Vec<(ObjectAddr, usize)>,
 }
 
-/// Runs one round. The caller holds the evacuator's lock and no scope.
-pub fn run(memory: &Memory, state: &mut RoundState, log: &mut FarLog, mercy: Mercy) -> Outcome {
+/// Runs one round, which waits for scopes no longer than `patience`. The caller holds the evacuator's lock and no scope.
+pub fn run(memory: &Memory, state: &mut RoundState, log: &mut FarLog, mercy: Mercy, patience: Duration) -> Outcome {
     memory.counters().rounds.fetch_add(1, Ordering::Relaxed);
     let mut round = Round {
         memory,
@@ -153,11 +180,13 @@ pub fn run(memory: &Memory, state: &mut RoundState, log: &mut FarLog, mercy: Mer
         evacuated: 0,
         relocated: 0,
         evacuated_bytes: 0,
+        #[cfg(farptr_zeal)]
+        left_behind: Vec::new(),
     };
     round.choose();
     let mut large = LargeRound::choose(memory, state, mercy, round.victims.len() * memory.heap().segment_bytes());
     round.outcome.victims = round.victims.len() + large.len();
-    if begin_grace().wait_until(Instant::now() + GRACE_LIMIT) {
+    if begin_grace().wait_until(Instant::now() + patience) {
         round.outcome.freed_segments += state.after_grace(memory);
         round.settle(log);
         large.copy(log);
@@ -210,7 +239,13 @@ impl<'m> Round<'m> {
             }
             ahead_by -= 1;
             let Some(slot) = table.get(header.slot()) else { continue };
-            match steps::mark(slot, addr, self.mercy == Mercy::Spare) {
+            let spares = |word: Word| match self.mercy {
+                Mercy::Spare => word.is_hot(),
+                Mercy::None => false,
+                #[cfg(farptr_zeal)]
+                Mercy::Keep => true,
+            };
+            match steps::mark_as(slot, addr, spares) {
                 Mark::Marked(word) => {
                     left += 1;
                     self.marked.push(Marked { slot, word, addr, header, victim });
@@ -233,7 +268,7 @@ impl<'m> Round<'m> {
                 Plan::LetGo => {
                     let place = FarPlace::At(FarAddr::from_bits(header.far()));
                     match slot.finish_absent(word, place, stamp) {
-                        Ok(_) => self.gone(victim, header.size()),
+                        Ok(_) => self.gone(victim, addr, header.size()),
                         Err(_) => self.lost(slot, addr, victim),
                     }
                 }
@@ -266,6 +301,8 @@ impl<'m> Round<'m> {
                 self.relocated += 1;
                 self.victims[victim].left -= 1;
                 self.victims[victim].relocated = true;
+                #[cfg(farptr_zeal)]
+                self.left_behind.push((addr, layout.size()));
             }
             Err(_) => self.lost(slot, addr, victim),
         }
@@ -305,7 +342,7 @@ impl<'m> Round<'m> {
                 Ok(_) => {
                     objects += 1;
                     bytes += image_bytes(size) as u64;
-                    self.gone(victim, size);
+                    self.gone(victim, local, size);
                 }
                 Err(_) => {
                     self.memory.far().bury(addr, image_bytes(size));
@@ -317,8 +354,11 @@ impl<'m> Round<'m> {
         counters.written_back_bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    /// The object has left the local heap.
-    fn gone(&mut self, victim: usize, size: usize) {
+    /// The object has left the local heap, in which it was at `addr`.
+    fn gone(&mut self, victim: usize, addr: ObjectAddr, size: usize) {
+        // SAFETY: absent, and marked before the grace period: whoever has a reference met the mark, and the word would have changed. Its
+        // segment is this round's until `close`. The header is left alone, for those who walk the segment later.
+        unsafe { poison::given_up(addr.get(), size) };
         self.victims[victim].left -= 1;
         self.evacuated += 1;
         self.evacuated_bytes += size + HEADER_BYTES;
@@ -345,6 +385,8 @@ impl<'m> Round<'m> {
     }
 
     fn close(mut self, state: &mut RoundState) -> Outcome {
+        #[cfg(farptr_zeal)]
+        state.left_behind.append(&mut self.left_behind);
         let heap = self.memory.heap();
         for Victim { segment, left, relocated } in self.victims {
             let referred = segment.referred && self.outcome.scopes_too_long;

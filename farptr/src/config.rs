@@ -10,6 +10,7 @@
 #![forbid(unsafe_code)]
 
 mod file;
+pub(crate) mod fuzzing;
 mod machine;
 mod parse;
 
@@ -144,9 +145,9 @@ enum Source {
 }
 
 impl Source {
-    /// The error that `problem` with a value from here is.
+    /// The error that `problem` with a value from here is: one line, even if it quotes a value that is more.
     fn error(&self, problem: impl fmt::Display) -> Error {
-        Error::Config(format!("{self}: {problem}"))
+        Error::Config(format!("{self}: {problem}").replace(['\n', '\r'], " "))
     }
 }
 

@@ -17,8 +17,7 @@ mod refused;
 /// A type whose values may be kept in far memory. Derive it: `#[derive(Far)]`.
 ///
 /// Implemented for what is plain data in `std` (numbers, `char`, arrays, tuples, `Option`, `Result`, `Duration`, socket
-/// addresses, function pointers, ...), for slices and `str`, and for this crate's own pointers and collections, so that far
-/// objects may own other far objects.
+/// addresses, function pointers, ...), for slices and `str`, and for [`RemBox`](crate::RemBox), so that far objects may own other far objects.
 ///
 /// Not implemented, with a message that names the replacement:
 ///
@@ -28,8 +27,9 @@ mod refused;
 /// | `&T`, `&mut T`, raw pointers | what they point to may go away or does not leave | `RemBox`, or an index |
 /// | `String`, `Cow`, `PathBuf`, `OsString`, `CString` | own heap memory | `RemBox<str>`, `RemBox<[u8]>` |
 /// | `Box` | owns heap memory | `RemBox` |
-/// | `Vec`, `VecDeque`, `BinaryHeap`, `LinkedList` | own heap memory | `RemVec`; `[T; N]` if small |
+/// | `Vec`, `VecDeque`, `BinaryHeap`, `LinkedList` | own heap memory | `RemBox<[T]>`; `[T; N]` if small; `RemVec`, beside the far data |
 /// | `HashMap`, `HashSet`, `BTreeMap`, `BTreeSet` | own heap memory | `RemHashMap`, beside the far data: it keeps an index in ordinary memory, so it is not `Far` itself |
+/// | `RemVec` | keeps the table of its chunks in ordinary memory | the vector beside the far data; in it `RemBox<[T]>` |
 /// | `Rc`, `Arc` | own heap memory, and share it | `RemBox` for one owner, a key or an index for many |
 ///
 /// # Deriving

@@ -37,6 +37,8 @@ extern crate self as farptr;
 
 mod config;
 mod far;
+#[doc(hidden)]
+pub mod fuzzing;
 mod memory;
 mod object;
 mod pin;
@@ -63,6 +65,10 @@ pub mod vec {
     pub use crate::rem_vec::Iter;
 }
 pub use rem_hash_map::RemHashMap;
+
+/// Servers that go wrong on purpose, for tests of programs. Feature `faults`; see [`Builder::faults`].
+#[cfg(feature = "faults")]
+pub use farptr_runtime::transport::faulty as faults;
 
 /// Opens a dereference scope: references to far objects borrow it. The same as [`Scope::enter`].
 #[inline]

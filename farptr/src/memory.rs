@@ -6,7 +6,8 @@ use crate::shard::{ShardTask, Shards};
 use farptr_evacuator::Evacuator;
 use farptr_runtime::addr::FAR_SEGMENT_BYTES;
 use farptr_runtime::far::Server;
-use farptr_runtime::memory::{Memory, MemoryConfig, Stats};
+use farptr_runtime::memory::{Memory, MemoryConfig, Relief, Stats};
+use farptr_runtime::scope::in_scope;
 use farptr_runtime::transport::Transport;
 use farptr_runtime::transport::embedded::{EmbeddedConfig, EmbeddedTransport};
 use farptr_runtime::transport::tcp::{TcpConfig, TcpTransport};
@@ -41,6 +42,54 @@ struct Inner {
 #[derive(Debug, Clone, Default)]
 pub struct Builder {
     settings: SettingsBuilder,
+    ways: Ways,
+}
+
+/// What tests do differently.
+#[derive(Clone, Default)]
+struct Ways {
+    #[cfg(feature = "faults")]
+    transports: Vec<Arc<dyn Transport>>,
+    #[cfg(feature = "faults")]
+    faults: Option<farptr_runtime::transport::faulty::Faults>,
+    #[cfg(feature = "faults")]
+    without_thread: bool,
+}
+
+impl fmt::Debug for Ways {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ways").finish_non_exhaustive()
+    }
+}
+
+impl Ways {
+    /// Servers that replace those of the settings, if there are any.
+    #[cfg(feature = "faults")]
+    fn transports(&self) -> Vec<Arc<dyn Transport>> {
+        self.transports.clone()
+    }
+
+    #[cfg(not(feature = "faults"))]
+    fn transports(&self) -> Vec<Arc<dyn Transport>> {
+        Vec::new()
+    }
+
+    /// The way to a server.
+    fn to(&self, server: Arc<dyn Transport>) -> Arc<dyn Transport> {
+        #[cfg(feature = "faults")]
+        if let Some(faults) = &self.faults {
+            return faults.wrap(server);
+        }
+        server
+    }
+
+    fn evacuator(&self, memory: &Arc<Memory>) -> Result<Arc<Evacuator>> {
+        #[cfg(feature = "faults")]
+        if self.without_thread {
+            return Ok(Evacuator::without_thread(memory));
+        }
+        Evacuator::start(memory)
+    }
 }
 
 impl Builder {
@@ -86,12 +135,52 @@ impl Builder {
         self
     }
 
+    /// Puts faults in front of every server, for tests of what a program does when far memory fails. Feature `faults`; see [`faults`](crate::faults).
+    ///
+    /// ```
+    /// use farptr::faults::{FaultPlan, Faults, Kind, Rates};
+    /// use farptr::{Error, FarMemory, RemBox};
+    ///
+    /// let rates = Rates::NONE.with(Kind::FlippedRead, Rates::ALWAYS);
+    /// let faults = Faults::new(FaultPlan { rates, ..FaultPlan::new(1) });
+    /// let mem = FarMemory::builder().local_budget(1 << 20).server("embedded:").faults(&faults).build()?;
+    /// let text = RemBox::from_str_in("far away", &mem);
+    /// mem.evacuate_all()?;
+    /// assert!(matches!(text.try_with(|text| text.len()), Err(Error::Corrupt { .. })));
+    /// faults.stop();
+    /// assert_eq!(text.try_with(|text| text.len())?, 8);
+    /// # Ok::<(), farptr::Error>(())
+    /// ```
+    #[cfg(feature = "faults")]
+    #[must_use]
+    pub fn faults(mut self, faults: &farptr_runtime::transport::faulty::Faults) -> Self {
+        self.ways.faults = Some(faults.clone());
+        self
+    }
+
+    /// Uses these ways to servers instead of servers that are named: for tests that look at both ends. Feature `faults`.
+    #[cfg(feature = "faults")]
+    #[must_use]
+    pub fn transports(mut self, transports: impl IntoIterator<Item = Arc<dyn Transport>>) -> Self {
+        self.ways.transports.extend(transports);
+        self
+    }
+
+    /// Starts no thread for evacuation: rounds are run by whoever needs memory. A program with one thread then makes the same operations on its
+    /// servers each time, and meets the same faults. Feature `faults`.
+    #[cfg(feature = "faults")]
+    #[must_use]
+    pub fn without_evacuation_thread(mut self) -> Self {
+        self.ways.without_thread = true;
+        self
+    }
+
     /// Connects to the servers and starts the evacuator.
     ///
     /// # Errors
     /// `Config` if a setting is wrong, and says which and where it came from; `Transport` if a server can't be reached.
     pub fn build(self) -> Result<FarMemory> {
-        FarMemory::with_settings(&self.settings.resolve()?)
+        FarMemory::with_settings(&self.settings.resolve()?, &self.ways)
     }
 }
 
@@ -118,10 +207,22 @@ impl FarMemory {
         Self::builder().build()
     }
 
-    fn with_settings(settings: &Settings) -> Result<Self> {
+    /// Over one embedded lender, without threads of its own: see [`Evacuator::without_thread`].
+    pub(crate) fn without_threads(local_budget: usize, far_capacity: u64, timeout: Duration) -> Result<Self> {
+        let config = EmbeddedConfig { capacity: far_capacity, slab_bytes: embedded_slab(local_budget) };
+        let lender = Arc::new(EmbeddedTransport::new(config).map_err(|cause| Error::transport("embedded", cause))?);
+        let servers = vec![Server::new(Arc::<EmbeddedTransport>::clone(&lender))];
+        let memory = Memory::new(MemoryConfig { local_budget, shards: 1, timeout, far_capacity }, servers)?;
+        let evacuator = Evacuator::without_thread(&memory);
+        Ok(FarMemory { inner: Arc::new(Inner { memory, evacuator, embedded: vec![lender], shards: Shards::start(0)? }) })
+    }
+
+    fn with_settings(settings: &Settings, ways: &Ways) -> Result<Self> {
         let mut embedded = Vec::new();
         let mut servers = Vec::new();
-        for address in &settings.servers {
+        let given = ways.transports();
+        let named = if given.is_empty() { &settings.servers[..] } else { &[] };
+        for address in named {
             let transport: Arc<dyn Transport> = match address {
                 ServerAddr::Embedded => {
                     let capacity = settings.far_capacity.unwrap_or(EMBEDDED_CAPACITY);
@@ -140,8 +241,9 @@ impl FarMemory {
                     Arc::new(TcpTransport::connect(config).map_err(|cause| Error::transport(address.to_string(), cause))?)
                 }
             };
-            servers.push(Server::new(transport));
+            servers.push(Server::new(ways.to(transport)));
         }
+        servers.extend(given.into_iter().map(|transport| Server::new(ways.to(transport))));
         let shards = std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(MAX_ALLOCATION_SHARDS);
         let config = MemoryConfig {
             local_budget: settings.local_budget,
@@ -150,7 +252,7 @@ impl FarMemory {
             far_capacity: settings.far_capacity.unwrap_or(u64::MAX),
         };
         let memory = Memory::new(config, servers)?;
-        let evacuator = Evacuator::start(&memory)?;
+        let evacuator = ways.evacuator(&memory)?;
         let shards = Shards::start(settings.shards)?;
         Ok(FarMemory { inner: Arc::new(Inner { memory, evacuator, embedded, shards }) })
     }
@@ -203,6 +305,10 @@ impl FarMemory {
     /// If a server fails.
     pub fn evacuate_all(&self) -> Result<()> {
         self.inner.evacuator.evacuate_all(&self.inner.memory)
+    }
+
+    pub(crate) fn run_round(&self) -> bool {
+        !in_scope() && self.inner.evacuator.assist(&self.inner.memory)
     }
 
     /// Gives memory that holds nothing any more back: local segments to the system, slabs to their servers.

@@ -5,7 +5,8 @@
 
 use crate::pointee::FarPointee;
 use farptr_runtime::memory::{Intent, Memory, Origin};
-use farptr_runtime::scope::{AccessHint, Scope, in_scope};
+use farptr_runtime::scope::{AccessHint, Hinted, Scope, in_scope};
+use farptr_runtime::steps;
 use farptr_runtime::word::Slot;
 use farptr_runtime::{Error, Result};
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
@@ -121,29 +122,65 @@ impl<T: ?Sized + FarPointee> Handle<T> {
         self.memory().access_slow(self.slot(), self.layout(), intent)
     }
 
-    /// Opens a scope in which the object is derefed by `deref`, having brought it in before if possible: outside a scope it can wait for memory.
+    /// Calls `f` with the contents in a scope of its own, having brought them in before if possible: outside a scope it can wait for memory.
     ///
     /// # Safety
-    /// As for `get` or `get_mut`, whichever `deref` calls.
-    pub(crate) unsafe fn with<R>(&self, deref: impl FnMut(&Scope) -> Result<R>) -> Result<R> {
+    /// As for `get`, during the call.
+    pub(crate) unsafe fn with<R>(&self, f: impl FnOnce(&T) -> R) -> Result<R> {
         // SAFETY: passed on.
-        unsafe { self.with_scope(Scope::enter, deref) }
+        let (_scope, contents) = unsafe { self.enter(Intent::Read)? };
+        // SAFETY: a reference that `get` made in the scope, which is open until `f` has returned or unwound.
+        Ok(f(unsafe { contents.as_ref() }))
     }
 
-    /// As `with`, under a non-temporal hint.
+    /// As `with`, for writing.
+    ///
+    /// # Safety
+    /// As for `get_mut`, during the call.
+    pub(crate) unsafe fn with_mut<R>(&self, f: impl FnOnce(&mut T) -> R) -> Result<R> {
+        // SAFETY: passed on.
+        let (_scope, mut contents) = unsafe { self.enter(Intent::Write)? };
+        // SAFETY: as in `with`, and made by `get_mut`.
+        Ok(f(unsafe { contents.as_mut() }))
+    }
+
+    /// As `with`, for scans: the swap-in and the use do not count for the hotness policy. What `f` does besides does.
     ///
     /// # Safety
     /// As for `with`.
-    pub(crate) unsafe fn with_non_temporal<R>(&self, deref: impl FnMut(&Scope) -> Result<R>) -> Result<R> {
+    pub(crate) unsafe fn scan<R>(&self, f: impl FnOnce(&T) -> R) -> Result<R> {
+        let scan = Hinted::new(AccessHint::NonTemporal);
+        let f = |contents: &T| {
+            let _own = Hinted::new(scan.previous());
+            f(contents)
+        };
         // SAFETY: passed on.
-        unsafe { self.with_scope(Scope::enter_non_temporal, deref) }
+        unsafe { self.with(f) }
     }
 
+    /// As `scan`, for writing.
+    ///
+    /// # Safety
+    /// As for `with_mut`.
+    pub(crate) unsafe fn scan_mut<R>(&self, f: impl FnOnce(&mut T) -> R) -> Result<R> {
+        let scan = Hinted::new(AccessHint::NonTemporal);
+        let f = |contents: &mut T| {
+            let _own = Hinted::new(scan.previous());
+            f(contents)
+        };
+        // SAFETY: passed on.
+        unsafe { self.with_mut(f) }
+    }
+
+    /// A scope, and where the contents are in it.
+    ///
+    /// # Safety
+    /// As for `get` or `get_mut`, by the intent, for `'a` being the life of the scope.
     #[inline]
-    unsafe fn with_scope<R>(&self, enter: fn() -> Scope, mut deref: impl FnMut(&Scope) -> Result<R>) -> Result<R> {
+    unsafe fn enter(&self, intent: Intent) -> Result<(Scope, NonNull<T>)> {
         let mut tries = if in_scope() { 0 } else { TRIES_WITHOUT_SCOPE };
         loop {
-            let scope = enter();
+            let scope = Scope::enter();
             if tries > 0 && !self.slot().load().is_present() {
                 let hint = scope.hint();
                 drop(scope);
@@ -151,24 +188,36 @@ impl<T: ?Sized + FarPointee> Handle<T> {
                 self.memory().prepare(self.slot(), self.layout(), hint)?;
                 continue;
             }
-            match deref(&scope) {
+            // SAFETY: passed on.
+            match unsafe { self.deref(intent, &scope) } {
                 Err(Error::ScopeExhausted { .. }) if tries > 0 => {
                     drop(scope);
                     tries -= 1;
                     self.memory().wait_for_room()?;
                 }
-                result => return result,
+                contents => return contents.map(|contents| (scope, contents)),
+            }
+        }
+    }
+
+    /// `get` or `get_mut`, by the intent.
+    ///
+    /// # Safety
+    /// As there.
+    #[inline(always)]
+    unsafe fn deref(&self, intent: Intent, scope: &Scope) -> Result<NonNull<T>> {
+        // SAFETY: passed on.
+        unsafe {
+            match intent {
+                Intent::Read => self.get(scope).map(NonNull::from),
+                Intent::Write => self.get_mut(scope).map(NonNull::from),
             }
         }
     }
 
     /// Says that the uses so far count for nothing.
     pub(crate) fn cool(&self) {
-        let word = self.slot().load();
-        if word.is_present() {
-            // If it changes meanwhile somebody uses it, and the hint is void.
-            let _ = self.slot().cool(word);
-        }
+        let _ = steps::cool(self.slot(), self.slot().load());
     }
 
     /// Brings the object in and pins it for reading. The address is good until `unpin`.
@@ -182,41 +231,61 @@ impl<T: ?Sized + FarPointee> Handle<T> {
     /// # Safety
     /// As for `get_mut`, until `unpin`.
     pub(crate) unsafe fn pin_mut(&self) -> Result<NonNull<T>> {
-        // SAFETY: passed on; the reference is not kept.
-        unsafe {
-            self.with(|scope| {
-                self.get_mut(scope)?;
-                // Inside the scope in which the object was made writable: see `farptr_runtime::word`, step 3 of a round.
-                let pinned = self.memory().try_pin_present(self.slot());
-                debug_assert!(pinned, "an object stays present in the scope in which it was derefed");
-                Ok(())
-            })?;
-        }
-        Ok(self.pinned())
+        // SAFETY: passed on.
+        let (_scope, contents) = unsafe { self.enter(Intent::Write)? };
+        self.pin_writable();
+        Ok(contents)
+    }
+
+    /// Pins an object in the scope in which it was made writable: see `farptr_runtime::word`, step 3 of a round.
+    fn pin_writable(&self) {
+        let pinned = self.memory().try_pin_present(self.slot());
+        debug_assert!(pinned, "an object stays present in the scope in which it was derefed");
     }
 
     /// As `with`, without blocking the thread.
     ///
     /// # Safety
-    /// As for `with`.
-    pub(crate) async unsafe fn with_async<R>(&self, mut deref: impl FnMut(&Scope) -> Result<R>) -> Result<R> {
+    /// As for `with`, as long as the future.
+    pub(crate) async unsafe fn with_async<R>(&self, f: impl FnOnce(&T) -> R) -> Result<R> {
+        // SAFETY: passed on.
+        let (_scope, contents) = unsafe { self.enter_async(Intent::Read).await? };
+        // SAFETY: as in `with`.
+        Ok(f(unsafe { contents.as_ref() }))
+    }
+
+    /// As `with_mut`, without blocking the thread.
+    ///
+    /// # Safety
+    /// As for `with_mut`, as long as the future.
+    pub(crate) async unsafe fn with_mut_async<R>(&self, f: impl FnOnce(&mut T) -> R) -> Result<R> {
+        // SAFETY: passed on.
+        let (_scope, mut contents) = unsafe { self.enter_async(Intent::Write).await? };
+        // SAFETY: as in `with_mut`.
+        Ok(f(unsafe { contents.as_mut() }))
+    }
+
+    /// As `enter`, without blocking the thread.
+    ///
+    /// # Safety
+    /// As for `enter`.
+    async unsafe fn enter_async(&self, intent: Intent) -> Result<(Scope, NonNull<T>)> {
         loop {
             if !self.slot().load().is_present() {
                 self.bring_in().await?;
             }
-            let exhausted = {
+            {
                 let scope = Scope::enter();
                 if !self.slot().load().is_present() {
                     continue;
                 }
-                match deref(&scope) {
-                    Err(Error::ScopeExhausted { .. }) => true,
-                    result => return result,
+                // SAFETY: passed on.
+                match unsafe { self.deref(intent, &scope) } {
+                    Err(Error::ScopeExhausted { .. }) => {}
+                    contents => return contents.map(|contents| (scope, contents)),
                 }
-            };
-            if exhausted {
-                self.memory().room_async().await?;
             }
+            self.memory().room_async().await?;
         }
     }
 
@@ -237,17 +306,10 @@ impl<T: ?Sized + FarPointee> Handle<T> {
     /// # Safety
     /// As for `pin_mut`.
     pub(crate) async unsafe fn pin_mut_async(&self) -> Result<()> {
-        // SAFETY: passed on; the reference is not kept.
-        unsafe {
-            self.with_async(|scope| {
-                self.get_mut(scope)?;
-                // Inside the scope in which the object was made writable, as in `pin_mut`.
-                let pinned = self.memory().try_pin_present(self.slot());
-                debug_assert!(pinned, "an object stays present in the scope in which it was derefed");
-                Ok(())
-            })
-            .await
-        }
+        // SAFETY: passed on; the address is not kept.
+        let (_scope, _) = unsafe { self.enter_async(Intent::Write).await? };
+        self.pin_writable();
+        Ok(())
     }
 
     /// Where a pinned object is.

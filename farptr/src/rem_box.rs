@@ -231,15 +231,8 @@ impl<T: ?Sized + FarPointee> RemBox<T> {
     /// # Errors
     /// `OutOfLocalMemory` if none is freed in time; `Transport` and `Corrupt` if the value can't be fetched.
     pub fn try_with<R>(&self, f: impl FnOnce(&T) -> R) -> Result<R> {
-        let mut f = Some(f);
         // SAFETY: `&self` is borrowed during the call.
-        unsafe {
-            self.handle.with(|scope| {
-                let value = self.handle.get(scope)?;
-                Ok(f.take().map(|f| f(value)))
-            })
-        }
-        .map(|result| result.expect("a closure that succeeded is not called again"))
+        unsafe { self.handle.with(f) }
     }
 
     /// Calls `f` with the value for writing, in a scope of its own.
@@ -256,15 +249,8 @@ impl<T: ?Sized + FarPointee> RemBox<T> {
     /// # Errors
     /// As [`try_with`](RemBox::try_with).
     pub fn try_with_mut<R>(&mut self, f: impl FnOnce(&mut T) -> R) -> Result<R> {
-        let mut f = Some(f);
         // SAFETY: `&mut self` is borrowed during the call.
-        unsafe {
-            self.handle.with(|scope| {
-                let value = self.handle.get_mut(scope)?;
-                Ok(f.take().map(|f| f(value)))
-            })
-        }
-        .map(|result| result.expect("a closure that succeeded is not called again"))
+        unsafe { self.handle.with_mut(f) }
     }
 
     /// Holds the value locally without a scope, for long reads: it does not move until the pin is dropped. Pinned memory can't be
@@ -336,17 +322,8 @@ impl<T: ?Sized + FarPointee> RemBox<T> {
     /// # Errors
     /// As [`try_with`](RemBox::try_with).
     pub async fn with_async<R>(&self, f: impl FnOnce(&T) -> R) -> Result<R> {
-        let mut f = Some(f);
-        // SAFETY: `&self` is borrowed during the call.
-        unsafe {
-            self.handle
-                .with_async(|scope| {
-                    let value = self.handle.get(scope)?;
-                    Ok(f.take().map(|f| f(value)))
-                })
-                .await
-        }
-        .map(|result| result.expect("a closure that succeeded is not called again"))
+        // SAFETY: `&self` is borrowed as long as the future.
+        unsafe { self.handle.with_async(f).await }
     }
 
     /// Calls `f` with the value for writing once it is local, without blocking the thread.
@@ -354,17 +331,8 @@ impl<T: ?Sized + FarPointee> RemBox<T> {
     /// # Errors
     /// As [`try_with`](RemBox::try_with).
     pub async fn with_mut_async<R>(&mut self, f: impl FnOnce(&mut T) -> R) -> Result<R> {
-        let mut f = Some(f);
-        // SAFETY: `&mut self` is borrowed during the call.
-        unsafe {
-            self.handle
-                .with_async(|scope| {
-                    let value = self.handle.get_mut(scope)?;
-                    Ok(f.take().map(|f| f(value)))
-                })
-                .await
-        }
-        .map(|result| result.expect("a closure that succeeded is not called again"))
+        // SAFETY: `&mut self` is borrowed as long as the future.
+        unsafe { self.handle.with_mut_async(f).await }
     }
 
     /// Whether a local copy exists now. A hint: another moment it may be otherwise.

@@ -131,7 +131,8 @@ fn evacuating_everything_from_within_a_scope_comes_back() {
     let reference = value.get(&scope);
     let started = Instant::now();
     mem.evacuate_all().unwrap();
-    assert!(started.elapsed() < Duration::from_secs(1), "{:?}", started.elapsed());
+    // It waits for nothing; its timeout would be five seconds.
+    assert!(started.elapsed() < Duration::from_secs(4), "{:?}", started.elapsed());
     assert_eq!(*reference, [1; 64]);
     assert!(value.is_local());
     drop(scope);

@@ -69,21 +69,3 @@ impl Budget {
         self.limit_for(party).saturating_sub(self.used())
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn limit_is_hard_and_headroom_is_the_evacuators() {
-        let budget = Budget::new(100, 10);
-        assert!(budget.try_charge(Party::Mutator, 90));
-        assert!(!budget.try_charge(Party::Mutator, 1));
-        assert!(budget.try_charge(Party::Evacuator, 10));
-        assert!(!budget.try_charge(Party::Evacuator, 1));
-        assert!(!budget.try_charge(Party::Evacuator, usize::MAX));
-        budget.release(50);
-        assert_eq!(budget.free_for(Party::Mutator), 40);
-        assert_eq!(budget.used(), 50);
-    }
-}

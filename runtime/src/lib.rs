@@ -3,6 +3,7 @@
 //! Layers, lowest first; each imports only from those above it in this list.
 pub mod bytes;
 pub mod error;
+pub mod poison;
 pub mod rcu;
 pub mod sync;
 pub mod sys;
@@ -16,6 +17,9 @@ pub mod heap;
 pub mod scope;
 pub mod slot;
 pub mod steps;
+
+pub mod alarm;
+pub mod turns;
 
 pub mod slab;
 pub mod transport;

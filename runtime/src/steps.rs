@@ -79,6 +79,15 @@ fn begin_write(slot: &Slot, word: Word) -> Access {
     }
 }
 
+/// The uses so far count for nothing. Whether the word says so now.
+///
+/// An object that is about to leave is left alone: the evacuator finishes from the exact word that it marked, and would not find its mark again.
+/// Anything else that changes the word meanwhile is a use, which makes the hint void.
+#[inline]
+pub fn cool(slot: &Slot, word: Word) -> bool {
+    word.is_present() && !word.is_evacuating() && slot.cool(word).is_ok()
+}
+
 /// A writer that was told [`Access::Move`] has copied the object to `to`. On success the far copy that has to be freed, if the old header
 /// (`far_in_header` reads it) names a valid one; on failure the word has changed and the copy is worth nothing.
 ///
@@ -119,14 +128,19 @@ pub enum Mark {
 /// Evacuator: marks the object at `addr` for moving if it is hot and to be spared, else for leaving.
 #[inline]
 pub fn mark(slot: &Slot, addr: ObjectAddr, spare_hot: bool) -> Mark {
+    mark_as(slot, addr, |word| spare_hot && word.is_hot())
+}
+
+/// Evacuator: marks the object at `addr` for moving if `spares` says so, else for leaving.
+#[inline]
+pub fn mark_as(slot: &Slot, addr: ObjectAddr, spares: impl Fn(Word) -> bool) -> Mark {
     let mut word = slot.load();
     while word.is_present_at(addr) {
         // Pinned, or `R` left behind by a rescue of a round that was cut short: stays.
         if word.pins() > 0 || word.is_evacuating() || word.is_relocating() {
             return Mark::Stays;
         }
-        let spared = spare_hot && word.is_hot();
-        match if spared { slot.mark_relocating(word) } else { slot.mark_evacuating(word) } {
+        match if spares(word) { slot.mark_relocating(word) } else { slot.mark_evacuating(word) } {
             Ok(word) => return Mark::Marked(word),
             Err(now) => word = now,
         }
@@ -220,12 +234,12 @@ pub fn claim(slot: &Slot, from: FarAddr, far_in_header: impl Fn(ObjectAddr) -> O
         let word = slot.load();
         match word.state() {
             State::Absent(FarPlace::At(at)) if at == from => return Claim::Alive,
-            State::Present(addr) if word.is_clean() && far_in_header(addr) == Some(from.to_bits()) => {
+            State::Present(addr) if word.is_clean() && !word.is_evacuating() && far_in_header(addr) == Some(from.to_bits()) => {
                 if slot.disown_far_copy(word).is_ok() {
                     return Claim::Disowned;
                 }
             }
-            // Being fetched from here or elsewhere: tried again in a later pass.
+            // Being fetched from here or elsewhere, or about to leave for here: tried again in a later pass.
             State::Present(_) | State::Absent(_) | State::Fetching(_) | State::Vacant => return Claim::None,
         }
     }

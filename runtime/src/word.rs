@@ -52,7 +52,8 @@
 //!   dirty ([`Slot::self_relocate`]). Reading the old bytes from two sides is no race. Neither waits for the other, and an object that
 //!   is written all the time is relocated by its writer. If there is no room for the copy: an error, as for a miss.
 //! - Write, large object (it has a mapping of its own, a copy would cost as much again): the mutator clears `E` and `R`, then waits until
-//!   `C` is gone; the evacuator looks for that between pieces of 64 KiB and clears `C`. The wait is for a memcpy, never for I/O.
+//!   `C` is gone. The evacuator sets `C` for one piece of 64 KiB at a time, by CAS from the marked word, and takes it away when that piece is
+//!   copied: the wait is for a memcpy, never for I/O.
 //! - Pin: a rescue with one pin more. The evacuator does not mark pinned objects, and its CAS fails if a pin came later.
 //! - Drop: contents that have a `Drop` are moved out first (a read); then CAS from an unmarked or rescued word to vacant, inside a scope, so that
 //!   the header can be read before.
@@ -75,6 +76,78 @@
 //! - Mark and scope: see [`crate::scope`]; the fences are there.
 //! - What a mutator wrote through `&mut` is seen by the evacuator's copy because the end of a scope is a release and the grace
 //!   period's loads are acquires.
+//!
+//! # Every state
+//! Objects are small or large; a piece of a large object's far copy has a slot, too, and is never present. `P` present, `A` absent, `F` absent and being
+//! fetched, `V` vacant. `*`: either, but never `f` without `c`. These words occur and no others; the test `table.rs` computes what can be
+//! reached by the transitions below and compares.
+//! ```text
+//! state                     object   E R C K c f pins   who waits in it  who ends the wait
+//! at_rest                   small  P 0 0 0 * * * *      nobody           -
+//! leaving                   small  P 1 0 0 * * * 0      nobody           -
+//! moving_or_rescued         small  P 0 1 0 * * * *      nobody           -
+//! at_rest,clean             large  P 0 0 0 1 * * *      nobody           -
+//! at_rest,dirty             large  P 0 0 0 0 * 0 *      nobody           -
+//! leaving,clean             large  P 1 0 0 1 * * 0      nobody           -
+//! leaving,dirty             large  P 1 0 0 0 * 0 0      nobody           -
+//! rescued,clean             large  P 0 1 0 1 * * *      nobody           -
+//! rescued,dirty             large  P 0 1 0 0 * 0 *      nobody           -
+//! leaving,copied            large  P 1 0 1 0 * 0 0      nobody           -
+//! rescued,copied            large  P 0 1 1 0 * 0 *      nobody           -
+//! wanted_by_a_writer,copied large  P 0 0 1 0 * 0 *      writer           evacuator
+//! absent                    any    A - - - - - - -      nobody           -
+//! fetching                  small  F - - - - - - -      everybody        claimer
+//! fetching                  large  F - - - - - - -      everybody        claimer
+//! vacant                    any    V - - - - - - -      nobody           -
+//! ```
+//!
+//! # Every transition
+//! Before the arrow the words that a transition may be tried on, as loaded; anything else is refused by a debug assertion. After it what they become if
+//! the word has not changed; if it has, the outcome is `Err` of the word as it is, which stays. The first line that fits counts.
+//! `=`: as it was. `E|R`: set if either was. `c&f`: set if both were. Place: `=`, or one that was `given`, or `none`. `full`: nothing happens, the overflow table
+//! must be asked. `init` does not look at the word; `move_far`, `end_reading`, `unpin`, `unpin_full` and `vacate` load it themselves.
+//! ```text
+//! transition       by         object   E R C K c f pins      E R   C K c   f pins place outcome
+//! init             creator    any    V - - - - - - -    -> P 0 0   0 0 1   0 0    given ok
+//! init             evacuator  piece  V - - - - - - -    -> A - -   - - -   - -    given ok
+//! rescue           mutator    any    P * * * * * * *    -> P 0 E|R = = c&f 0 =    =     ok
+//! rescue_cold      mutator    any    P * * * * * * *    -> P 0 E|R = = =   = =    =     ok
+//! begin_write      writer     any    P 0 0 0 * * * *    -> P = =   = 0 c&f 0 =    =     ok
+//! rescue_large     writer     large  P * * * * * * *    -> P 0 0   = = c&f 0 =    =     ok
+//! self_relocate    writer     small  P 0 1 0 * * * *    -> P 0 0   0 0 0   0 0    given ok
+//! cool             mutator    any    P 0 * * * * * *    -> P = =   = = 1   = =    =     ok
+//! disown_far_copy  cleaner    small  P 0 * * 1 * * *    -> P = =   = 0 =   = =    =     ok
+//! move_far         cleaner    small  A - - - - - - -    -> A - -   - - -   - -    given ok
+//! move_far         cleaner    piece  A - - - - - - -    -> A - -   - - -   - -    given ok
+//! move_far         cleaner    any    * * * * * * * *    -> = = =   = = =   = =    =     changed
+//! mark_evacuating  evacuator  any    P 0 0 0 * * * 0    -> P 1 =   = = =   = =    =     ok
+//! mark_relocating  evacuator  small  P 0 0 0 * * * 0    -> P = 1   = = =   = =    =     ok
+//! mark_copying     evacuator  large  P 1 0 0 0 * * 0    -> P = =   1 = =   = =    =     ok
+//! end_copying      evacuator  large  P 1 0 1 0 * * 0    -> P = =   0 = =   = =    =     ok
+//! finish_absent    evacuator  any    P 1 0 0 * * * 0    -> A - -   - - -   - -    given ok
+//! finish_relocated evacuator  small  P 0 1 0 * * * 0    -> P 0 0   0 = 1   0 0    given ok
+//! unmark           evacuator  any    P 1 0 * * * * 0    -> P 0 0   0 = =   = =    =     ok
+//! unmark           evacuator  small  P 0 1 0 * * * 0    -> P 0 0   0 = =   = =    =     ok
+//! end_reading      evacuator  any    P * * * * * * *    -> P = 0   0 = =   = =    =     ok
+//! end_reading      evacuator  any    * - - - - - - -    -> = - -   - - -   - -    =     ok
+//! claim_fetch      claimer    small  A - - - - - - -    -> F - -   - - -   - -    =     ok
+//! claim_fetch      claimer    large  A - - - - - - -    -> F - -   - - -   - -    =     ok
+//! publish          claimer    any    F - - - - - - -    -> P 0 0   0 1 1   1 0    given ok
+//! abandon_fetch    claimer    any    F - - - - - - -    -> A - -   - - -   - -    =     ok
+//! pin              mutator    any    P * * * * * * <255 -> P 0 E|R = = c&f 0 +1   =     ok
+//! pin              mutator    any    P * * * * * * 255  -> P = =   = = =   = =    =     full
+//! pin_cold         mutator    any    P * * * * * * <255 -> P 0 E|R = = =   = +1   =     ok
+//! pin_cold         mutator    any    P * * * * * * 255  -> P = =   = = =   = =    =     full
+//! unpin            mutator    any    P * * * * * * 255  -> P = =   = = =   = =    =     full
+//! unpin            mutator    any    P * * * * * * >0   -> P = =   = = =   = -1   =     ok
+//! unpin_full       mutator    any    P * * * * * * >0   -> P = =   = = =   = -1   =     ok
+//! vacate_from      owner      any    P 0 * * * * * *    -> V - -   - - -   - -    none  ok
+//! vacate_from      claimer    any    F - - - - - - -    -> V - -   - - -   - -    none  ok
+//! vacate           owner      any    A - - - - - - -    -> V - -   - - -   - -    none  ok
+//! vacate           owner      any    V - - - - - - -    -> V - -   - - -   - -    none  ok
+//! ```
+//! Whoever changes a word that carries `E`, other than the evacuator, takes `E` away: the evacuator knows its mark by the exact word, and what
+//! it no longer knows it can't take away.
 #![forbid(unsafe_code)]
 
 use crate::addr::{FarAddr, LargeId, ObjectAddr, SlotId};
@@ -246,6 +319,16 @@ impl Word {
         self.0 & (ABSENT | COPYING) == COPYING
     }
 
+    /// The evacuator's marks on a present object.
+    const fn marks(self) -> u64 {
+        if self.0 & ABSENT != 0 { 0 } else { self.0 & (EVACUATING | RELOCATING | COPYING) }
+    }
+
+    /// Present and without any of the evacuator's marks.
+    const fn is_at_rest(self) -> bool {
+        self.0 & (ABSENT | EVACUATING | RELOCATING | COPYING) == 0
+    }
+
     /// Present and used since the evacuator last took notice.
     pub const fn is_hot(self) -> bool {
         self.0 & (ABSENT | COLD) == 0
@@ -373,7 +456,7 @@ impl Slot {
     /// First write to a present object at rest: makes it dirty, and counts as a use. If it was clean, the caller must free the far copy that the
     /// header names.
     pub fn begin_write(&self, from: Word) -> Outcome {
-        debug_assert!(from.is_present() && from.0 & (EVACUATING | RELOCATING | COPYING) == 0);
+        debug_assert!(from.is_at_rest());
         self.change(from, from.used().0 & !CLEAN)
     }
 
@@ -387,13 +470,13 @@ impl Slot {
     /// the far copy that the old header names. No pin is held, since the writer's borrow excludes them; a count that was leaked (a pin
     /// that was forgotten) ends here.
     pub fn self_relocate(&self, from: Word, to: ObjectAddr) -> Outcome {
-        debug_assert!(from.is_relocating() && !from.is_evacuating());
+        debug_assert!(from.marks() == RELOCATING);
         self.change(from, Word::present(to, Freshness::Dirty, Warmth::Hot).0)
     }
 
     /// The cleaner wants the far copy's space: makes a present, clean object dirty. The caller must free the far copy.
     pub fn disown_far_copy(&self, from: Word) -> Outcome {
-        debug_assert!(from.is_clean());
+        debug_assert!(from.is_clean() && !from.is_evacuating());
         self.change(from, from.0 & !CLEAN)
     }
 
@@ -408,44 +491,45 @@ impl Slot {
 
     /// Evacuator: marks a cold object for leaving.
     pub fn mark_evacuating(&self, from: Word) -> Outcome {
-        debug_assert!(from.is_present() && from.pins() == 0);
+        debug_assert!(from.is_at_rest() && from.pins() == 0);
         self.change(from, from.0 | EVACUATING)
     }
 
     /// Evacuator: marks a hot object for moving within the local heap.
     pub fn mark_relocating(&self, from: Word) -> Outcome {
-        debug_assert!(from.is_present() && from.pins() == 0);
+        debug_assert!(from.is_at_rest() && from.pins() == 0);
         self.change(from, from.0 | RELOCATING)
     }
 
     /// Evacuator: begins to read a large object's bytes.
     pub fn mark_copying(&self, marked: Word) -> Outcome {
-        debug_assert!(marked.is_evacuating());
+        debug_assert!(marked.marks() == EVACUATING && !marked.is_clean() && marked.pins() == 0);
         self.change(marked, marked.0 | COPYING)
     }
 
     /// Evacuator: has read a large object's bytes.
     pub fn end_copying(&self, copying: Word) -> Outcome {
-        debug_assert!(copying.is_copying() && copying.is_evacuating());
+        debug_assert!(copying.marks() == EVACUATING | COPYING && !copying.is_clean() && copying.pins() == 0);
         self.change(copying, copying.0 & !COPYING)
     }
 
     /// Evacuator: the object leaves; its far copy is at `place`.
     pub fn finish_absent(&self, marked: Word, place: FarPlace, stamp: Stamp) -> Outcome {
-        debug_assert!(marked.is_evacuating());
+        debug_assert!(marked.marks() == EVACUATING && marked.pins() == 0);
         self.change(marked, Word::absent(place, stamp).0)
     }
 
     /// Evacuator: the object has been copied to `to`, and must earn its hot bit again.
     pub fn finish_relocated(&self, marked: Word, to: ObjectAddr) -> Outcome {
-        debug_assert!(marked.is_relocating());
+        debug_assert!(marked.marks() == RELOCATING && marked.pins() == 0);
         let freshness = if marked.is_clean() { Freshness::Clean } else { Freshness::Dirty };
         self.change(marked, Word::present(to, freshness, Warmth::Cold).0)
     }
 
     /// Evacuator: gives up on leaving, for an object whose word is still the marked one.
     pub fn unmark(&self, marked: Word) -> Outcome {
-        debug_assert!(marked.is_present());
+        debug_assert!(matches!(marked.marks() & !COPYING, EVACUATING) || marked.marks() == RELOCATING);
+        debug_assert!(marked.pins() == 0);
         self.change(marked, marked.0 & !(EVACUATING | RELOCATING | COPYING))
     }
 
@@ -456,9 +540,9 @@ impl Slot {
         Word(self.0.fetch_and(keep, Ordering::AcqRel) & keep)
     }
 
-    /// Evacuator: takes the hot bit away, without marking. Failure means that somebody used it just now.
+    /// Takes the hot bit away, without marking. Failure means that somebody used it just now.
     pub fn cool(&self, from: Word) -> Outcome {
-        debug_assert!(from.is_present());
+        debug_assert!(from.is_present() && !from.is_evacuating());
         self.change(from, from.0 | COLD)
     }
 
@@ -522,19 +606,29 @@ impl Slot {
     /// Takes one pin away from a full count, while the caller holds the overflow table's lock and has found no entry there.
     pub fn unpin_full(&self) {
         let mut word = self.load();
-        while let Err(now) = self.change(word, word.0 - PIN_ONE) {
-            word = now;
+        loop {
+            // Others may have had the lock in between: the count need not be full any more.
+            debug_assert!(word.pins() > 0, "unpin of an object that is not pinned");
+            match self.change(word, word.0 - PIN_ONE) {
+                Ok(_) => return,
+                Err(now) => word = now,
+            }
         }
     }
 
-    /// The owner drops the object. The word is unmarked or rescued if present.
+    /// The owner drops the object. The word is unmarked or rescued if present, claimed by the owner if not.
     pub fn vacate_from(&self, from: Word) -> Outcome {
-        debug_assert!(!from.is_present() || !from.is_evacuating());
+        debug_assert!(from.is_present() && !from.is_evacuating() || matches!(from.state(), State::Fetching(_)));
         self.change(from, Word::vacant(SlotId::NONE).0)
     }
 
     /// As `vacate_from`, whatever the word; for slots that are never present. Returns what it said.
     pub fn vacate(&self) -> Word {
-        Word(self.0.swap(Word::vacant(SlotId::NONE).0, Ordering::AcqRel))
+        let was = Word(self.0.swap(Word::vacant(SlotId::NONE).0, Ordering::AcqRel));
+        debug_assert!(matches!(was.state(), State::Absent(_) | State::Vacant));
+        was
     }
 }
+
+#[cfg(all(test, not(farptr_loom)))]
+mod table;

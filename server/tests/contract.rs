@@ -3,12 +3,14 @@
 
 use farptr_runtime::TransportError;
 use farptr_runtime::transport::embedded::{EmbeddedConfig, EmbeddedTransport};
+use farptr_runtime::transport::faulty::{FaultPlan, Faults, Kind, Rates};
 use farptr_runtime::transport::tcp::{TcpConfig, TcpTransport};
 use farptr_runtime::transport::{
     Completion, IoBuf, MAX_OP_BYTES, Op, Progress, Session, SlabId, SlabPos, Submit, Token, Transport, Verb,
 };
 use farptr_server::{Config, Daemon};
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 const SLAB: u32 = 1 << 20;
@@ -35,6 +37,25 @@ fn tcp_keeps_the_contract_with_several_workers() {
     contract(&|run| {
         let daemon = daemon(3);
         run(&TcpTransport::connect(TcpConfig::new(format!("tcp:{}", daemon.address()))).expect("connect"));
+    });
+}
+
+/// Faults that do no harm: what is slow, out of order or done twice is still done as promised.
+#[test]
+fn a_transport_with_harmless_faults_keeps_the_contract() {
+    let harmless = || {
+        let rates = Rates::NONE.with(Kind::Delay, 3000).with(Kind::Reorder, 5000).with(Kind::Duplicate, 2000);
+        Faults::new(FaultPlan { rates, ..FaultPlan::new(11) })
+    };
+    contract(&|run| {
+        let faults = harmless();
+        let config = EmbeddedConfig { capacity: SLABS * u64::from(SLAB), slab_bytes: SLAB };
+        run(&*faults.wrap(Arc::new(EmbeddedTransport::new(config).expect("embedded"))));
+    });
+    contract(&|run| {
+        let (faults, daemon) = (harmless(), daemon(2));
+        let server = TcpTransport::connect(TcpConfig::new(daemon.address().to_string())).expect("connect");
+        run(&*faults.wrap(Arc::new(server)));
     });
 }
 

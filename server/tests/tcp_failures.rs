@@ -89,7 +89,7 @@ fn a_server_that_accepts_and_says_nothing_is_not_waited_for() {
     let start = Instant::now();
     let error = TcpTransport::connect(impatient(address)).expect_err("no welcome");
     assert!(matches!(error, TransportError::Timeout { .. }), "{error}");
-    assert!(start.elapsed() >= SHORT && start.elapsed() < SHORT * 10);
+    assert!(start.elapsed() >= SHORT && start.elapsed() < SHORT * 60);
 }
 
 #[test]
@@ -127,7 +127,7 @@ fn operations_on_a_server_that_stops_answering_time_out_and_it_is_used_again_whe
     deaf.store(true, std::sync::atomic::Ordering::Relaxed);
     let start = Instant::now();
     assert!(matches!(read(&mut *session, at), Err(TransportError::Timeout { .. })));
-    assert!(start.elapsed() >= SHORT && start.elapsed() < SHORT * 4, "{:?}", start.elapsed());
+    assert!(start.elapsed() >= SHORT && start.elapsed() < SHORT * 60, "{:?}", start.elapsed());
     assert!(session.failure().is_none());
     assert!(matches!(transport.borrow_slab(), Err(TransportError::Timeout { .. })));
 
@@ -214,7 +214,7 @@ fn a_full_house_says_what_to_do() {
     drop(session);
     let start = Instant::now();
     while transport.open_session().is_err() {
-        assert!(start.elapsed() < Duration::from_secs(5), "a place that was left must be free again");
+        assert!(start.elapsed() < Duration::from_secs(20), "a place that was left must be free again");
     }
 }
 

@@ -4,11 +4,14 @@
 //! - `step`: a named piece of work, how it is run and reported.
 //! - `steps`: the table of all steps. **A new test configuration is a row there.**
 //! - `prerequisites`: what a fresh machine may lack.
-//! - `inventory`, `smoke`: checks that are code of their own.
+//! - `cfg`: compiles the workspace with one cfg more, without compiling its dependencies again.
+//! - `inventory`, `smoke`: checks that are code of their own. `fuzz`: builds and runs the fuzz targets.
 //! - `mutants`: weakens the code on purpose, to see whether the checks notice.
 //! - `uring`: takes io_uring away from a command, as containers do.
 #![deny(unsafe_code)] // but for `uring`, which says why
 
+mod cfg;
+mod fuzz;
 mod inventory;
 mod invocation;
 mod mutants;
@@ -32,8 +35,20 @@ Examples:
   cargo xtask ci                    what CI runs
   cargo xtask ci --list             the steps, why each is there, and the commands behind them
   cargo xtask soak --minutes 1      a short soak
+  cargo xtask fuzz heap             one fuzz target for a minute; cargo xtask fuzz --help says which there are
+  cargo xtask torture --seeds 200   far memory over faulty servers
+  cargo xtask zeal                  the suite, with evacuation at every legal point
+  cargo xtask zeal --every 1:7 -- -p farptr --test scopes
+                                    some of it, at every point without exception, drawn from another seed
   cargo xtask no-uring -- cargo test -p farptr
                                     any command, in a world without io_uring";
+
+const TORTURE_EXAMPLES: &str = "\
+Examples:
+  cargo xtask torture                              the first thousand seeds: some minutes
+  cargo xtask torture --first 1001 --seeds 5000    others
+  cargo xtask torture --first 364 --seeds 1        one of them again
+A seed that failed becomes a test: server/tests/torture/regressions.rs.";
 
 /// The chores of farptr.
 #[derive(Parser)]
@@ -55,6 +70,23 @@ enum Chore {
         #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=10_000))]
         minutes: u32,
     },
+    Fuzz(fuzz::Options),
+    /// Run small far memories over servers that go wrong in every way, and compare with a model
+    ///
+    /// Each seed is a scenario: servers, faults and how often they happen, threads, operations. Every read must give the right data or a documented error;
+    /// nothing may panic or hang; afterwards nothing may be missing or left over. A seed that fails is printed with the command that repeats it.
+    #[command(after_help = TORTURE_EXAMPLES)]
+    Torture {
+        /// How many seeds
+        #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
+        seeds: u32,
+        /// The first of them
+        #[arg(long, default_value_t = 1, value_name = "SEED")]
+        first: u64,
+        /// In front of which servers: this process, a farmemd over loopback, or either by seed
+        #[arg(long, default_value = "mixed", value_parser = ["embedded", "tcp", "mixed"])]
+        server: String,
+    },
     /// Build the documentation, with warnings denied
     Doc {
         /// Show it in a browser
@@ -65,6 +97,24 @@ enum Chore {
     Unsafe,
     /// Weaken the code on purpose, one place at a time, and see whether a check notices
     Mutants(mutants::Options),
+    /// Run the suite with evacuation at every legal point, and what is given up poisoned
+    #[command(after_help = ZEAL)]
+    Zeal {
+        /// Make every n-th legal point due, perhaps with another seed than 0 [default: thin out as a thread goes on]
+        #[arg(long, value_name = "N[:SEED]")]
+        every: Option<String>,
+        /// What to test, after --, as for `cargo test` [default: all that CI does]
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        what: Vec<String>,
+    },
+    /// Run a cargo command that compiles the workspace's own crates with one cfg more
+    WithCfg {
+        /// The cfg, say farptr_zeal, or several separated by commas
+        cfg: String,
+        /// The command, after --
+        #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+        command: Vec<OsString>,
+    },
     /// Run a command that finds no io_uring, as in most containers
     NoUring {
         /// The command, after --
@@ -72,6 +122,14 @@ enum Chore {
         command: Vec<OsString>,
     },
 }
+
+const ZEAL: &str = "\
+At every legal point (a thread without an open scope enters the runtime, ends its scope or refreshes it) everything that is not pinned is let go, or
+relocated, or the far log is cleaned. What is given up reads 0xdd, what is handed out 0xa5. A test that passes otherwise and fails here
+keeps something past a point that it must not keep, or the runtime does.
+
+A thread's first 250 points are all due; then passes thin out, so that the suite ends. `--every 1` makes all due: good for a single
+test, too slow for the suite. The draw depends on the thread's count of points and the seed alone, so a thread fails where it failed before.";
 
 #[derive(clap::Args)]
 struct Selection {
@@ -84,6 +142,9 @@ struct Selection {
 }
 
 fn main() -> ExitCode {
+    if let Some(problem) = cfg::as_compiler() {
+        return fail(&problem);
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) if error.use_stderr() && error.kind() != clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
@@ -106,12 +167,19 @@ fn main() -> ExitCode {
             run(steps::ci(&root), &selection)
         }
         Chore::Soak { minutes } => finish(step::run_all(&[steps::soak(minutes)], &root)),
+        Chore::Fuzz(options) => match fuzz::run(&options, &root, &steps::target_dir(&root)) {
+            Ok(all_well) => finish(all_well),
+            Err(problem) => fail(&problem),
+        },
+        Chore::Torture { seeds, first, server } => finish(step::run_all(&[steps::torture(first, seeds, &server)], &root)),
         Chore::Doc { open } => finish(step::run_all(&[steps::doc(open)], &root)),
         Chore::Unsafe => finish(step::run_all(&[steps::unsafe_inventory()], &root)),
         Chore::Mutants(options) => match mutants::run(&options, &root, &steps::target_dir(&root)) {
             Ok(all_well) => finish(all_well),
             Err(problem) => fail(&problem),
         },
+        Chore::Zeal { every, what } => finish(step::run_all(&[steps::zeal(every, &what)], &root)),
+        Chore::WithCfg { cfg, command } => fail(&Invocation::exec_with(&command, Some(&cfg))),
         Chore::NoUring { command } => {
             if let Err(problem) = uring::forbid() {
                 return fail(&problem);

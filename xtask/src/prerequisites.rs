@@ -34,14 +34,42 @@ pub(crate) fn provide() -> Result<(), String> {
     Ok(())
 }
 
+/// The release of cargo-fuzz that is installed where none is. Any other that is there will do.
+const CARGO_FUZZ: &str = "0.13.2";
+
+/// Installs what fuzzing needs: cargo-fuzz, and a C++ compiler for libFuzzer.
+pub(crate) fn fuzzing() -> Result<(), String> {
+    let compiler =
+        Tool { program: std::env::var("CXX").unwrap_or_else(|_| "c++".into()), package: "g++", what: "a C++ compiler" };
+    if !runs(&compiler.program, &["--version"]) {
+        install(&[&compiler])?;
+    }
+    if runs("cargo", &["fuzz", "--version"]) {
+        return Ok(());
+    }
+    let install = ["install", "--locked", "cargo-fuzz", "--version", CARGO_FUZZ];
+    println!("=== installing cargo-fuzz\n$ cargo {}", install.join(" "));
+    let installed = Command::new("cargo").args(install).status().is_ok_and(|status| status.success());
+    if installed { Ok(()) } else { Err(format!("cargo-fuzz is needed; install: cargo {}", install.join(" "))) }
+}
+
+/// Whether the compiler that is in use brings the runtime of AddressSanitizer.
+pub(crate) fn has_address_sanitizer() -> bool {
+    let printed = Command::new("rustc").args(["--print", "target-libdir"]).stderr(Stdio::null()).output();
+    let Ok(printed) = printed else { return false };
+    let folder = String::from_utf8_lossy(&printed.stdout).trim().to_owned();
+    let files = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    files.map(|file| file.file_name()).any(|name| name.to_string_lossy().ends_with("_rt.asan.a"))
+}
+
 fn install(missing: &[&Tool]) -> Result<(), String> {
     let names = missing.iter().map(|tool| tool.what).collect::<Vec<_>>().join(" and ");
     let packages = missing.iter().flat_map(|tool| tool.package.split(' ')).collect::<Vec<_>>();
-    let by_hand = format!("{names} missing, needed to build glommio; install: apt-get install {}", packages.join(" "));
+    let by_hand = format!("{names} missing, needed to build; install: apt-get install {}", packages.join(" "));
     if !runs("apt-get", &["--version"]) || !is_root() {
         return Err(by_hand);
     }
-    println!("=== installing {names}, needed to build glommio");
+    println!("=== installing {names}, needed to build");
     let apt = |args: &[&str]| {
         println!("$ apt-get {}", args.join(" "));
         Command::new("apt-get").args(args).env("DEBIAN_FRONTEND", "noninteractive").status().is_ok_and(|status| status.success())

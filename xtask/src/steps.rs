@@ -22,6 +22,7 @@ pub(crate) fn test(root: &Path) -> Vec<Step> {
             ),
         )
         .unless(uring::cannot_forbid),
+        zeal(None, &[]),
         Step::new(
             "loom",
             "the protocols between mutators and evacuator, in every order that threads can run in",
@@ -54,6 +55,11 @@ pub(crate) fn ci(root: &Path) -> Vec<Step> {
     ];
     steps.extend(test(root));
     steps.push(Step::new(
+        "fuzz",
+        "made-up input, guided by coverage, breaks neither the wire nor far memory nor the settings; a short run",
+        Action::Run(Invocation::cargo("xtask fuzz --seconds 40 --jobs 2")),
+    ));
+    steps.push(Step::new(
         "codesearch",
         "the main example, on real input with a small budget, finds what is there",
         Action::Judged(
@@ -79,6 +85,41 @@ pub(crate) fn soak(minutes: u32) -> Step {
             Invocation::cargo("test --release -p farptr soak -- --ignored --nocapture")
                 .env("FARPTR_SOAK_MINUTES", minutes.to_string()),
         ),
+    )
+}
+
+/// `cargo xtask torture`. With debug assertions, which are a part of what is tested.
+pub(crate) fn torture(first: u64, seeds: u32, server: &str) -> Step {
+    Step::new(
+        "torture",
+        "far memory over servers that go wrong: right data or a clean error, never wrong data, no hang, no panic",
+        Action::Tests(
+            Invocation::cargo("test -p farptr-server --test torture long_torture -- --ignored --nocapture")
+                .env("FARPTR_TORTURE_FIRST", first.to_string())
+                .env("FARPTR_TORTURE_SEEDS", seeds.to_string())
+                .env("FARPTR_TORTURE_SERVER", server),
+        ),
+    )
+}
+
+/// `cargo xtask zeal`.
+pub(crate) fn zeal(every: Option<String>, what: &[String]) -> Step {
+    // The compile-fail tests run nothing; doc tests are examples, and would be built once more.
+    const SUITE: &str =
+        "test -p farptr-runtime -p farptr-evacuator -p farptr -p farptr-server --no-fail-fast --lib --bins --tests";
+    let tests = if what.is_empty() {
+        Invocation::cargo(SUITE).arg("--").arg("--skip").arg("misuse_does_not_compile")
+    } else {
+        what.iter().fold(Invocation::cargo("test"), |tests, arg| tests.arg(arg))
+    };
+    let tests = match every {
+        Some(every) => tests.env("FARPTR_ZEAL", every),
+        None => tests,
+    };
+    Step::new(
+        "zeal",
+        "nothing is relied on past a point where evacuation may happen: there it does",
+        Action::Tests(tests.with_cfg("farptr_zeal")),
     )
 }
 

@@ -49,7 +49,7 @@ fn text_of(path: &Path) -> io::Result<String> {
     Ok(text)
 }
 
-fn parse(path: &Path, text: &str) -> Result<Layer> {
+pub(super) fn parse(path: &Path, text: &str) -> Result<Layer> {
     let contents: Contents = toml::from_str(text).map_err(|error| {
         let line = error.span().map_or(1, |span| line_of(text, span.start));
         let said = error.message().replace("unknown field", "unknown key").replace('\n', "; ");

@@ -229,3 +229,14 @@ fn the_file_in_the_documentation_is_accepted() {
     let settings = World::new().file(file).resolve(SettingsBuilder::default()).unwrap();
     assert_eq!((settings.local_budget, settings.servers.len(), settings.shards), (64 * MIB, 2, 2));
 }
+
+/// The fuzz target `settings` found that an error quoted a value as it was, and a text with a line break made it two lines, of which only the
+/// first named the place.
+#[test]
+fn an_error_is_one_line_even_if_the_value_is_not() {
+    for (name, value) in [("FARPTR_LOCAL_BUDGET", "64\nMiB"), ("FARPTR_SERVERS", "tcp:a\nb:1"), ("FARPTR_TIMEOUT", "5\r\n")] {
+        let said = World::new().env(name, value).error(SettingsBuilder::default());
+        assert!(said.starts_with(&format!("environment variable {name}: ")), "{said}");
+    }
+    World::new().file("local_budget = \"64\\nMiB\"").error(SettingsBuilder::default());
+}

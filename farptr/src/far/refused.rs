@@ -10,7 +10,7 @@
 //! type parameters false on the spot, so that it looks where the type is used.
 
 use super::Far;
-use crate::RemHashMap;
+use crate::{RemHashMap, RemVec};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, HashSet, LinkedList, VecDeque};
 use std::ffi::{CString, OsString};
@@ -62,7 +62,7 @@ pub trait TakesTargetOf<'never, Content: ?Sized> {}
 #[diagnostic::on_unimplemented(
     message = "`{Content}` can't be kept in far memory: its elements are on the ordinary heap and would stay there",
     label = "owns ordinary heap memory",
-    note = "use `RemVec<T>`; for a fixed number of elements `RemBox<[T]>`, for a few of them `[T; N]`"
+    note = "use `RemBox<[T]>`, or for a few of them `[T; N]`; a `RemVec<T>`, which grows, beside the far data, not in it"
 )]
 pub trait TakesElementsOf<'never, Content: ?Sized> {}
 
@@ -79,6 +79,13 @@ pub trait TakesEntriesOf<'never, Content: ?Sized> {}
     note = "keys and values of a `RemHashMap` are far already: keep the map itself beside the far data, and in it refer to the map by an index"
 )]
 pub trait TakesIndexOf<'never, Content: ?Sized> {}
+
+#[diagnostic::on_unimplemented(
+    message = "`{Content}` can't be kept in far memory: its table of chunks is ordinary memory and would stay there",
+    label = "keeps a table in ordinary memory",
+    note = "elements of a `RemVec` are far already: keep the vector itself beside the far data; for a fixed number of elements, `RemBox<[T]>`"
+)]
+pub trait TakesTableOf<'never, Content: ?Sized> {}
 
 #[diagnostic::on_unimplemented(
     message = "`{Content}` can't be kept in far memory: its target is shared, on the ordinary heap, and would stay there",
@@ -133,5 +140,6 @@ refuse!(TakesSharedTargetOf:
     [T: ?Sized + 'static] Rc<T>, [T: ?Sized + 'static] rc::Weak<T>,
     [T: ?Sized + 'static] Arc<T>, [T: ?Sized + 'static] sync::Weak<T>,
 );
+refuse!(TakesTableOf: [T: Far] RemVec<T>);
 refuse!(TakesIndexOf: [K: Far, V: Far, S: 'static] RemHashMap<K, V, S>);
 refuse!(MayMove: [] marker::PhantomPinned);

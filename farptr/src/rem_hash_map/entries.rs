@@ -121,16 +121,8 @@ impl<K: Far, V: Far> Entries<K, V> {
         if Self::prefers_pin() {
             return self.pin(number).map(|entry| f(&entry));
         }
-        let handle = self.handle(number);
-        let mut f = Some(f);
         // SAFETY: `&self` is borrowed during the call.
-        let result = unsafe {
-            handle.with(|scope| {
-                let entry = handle.get(scope)?;
-                Ok(f.take().map(|f| f(entry)))
-            })
-        };
-        result.map(|result| result.expect("a closure that succeeded is not called again"))
+        unsafe { self.handle(number).with(f) }
     }
 
     /// Calls `f` with an entry for writing, in a scope of its own or on a pinned entry.
@@ -138,16 +130,8 @@ impl<K: Far, V: Far> Entries<K, V> {
         if Self::prefers_pin() {
             return self.pin_mut(number).map(|mut entry| f(&mut entry));
         }
-        let handle = self.handle(number);
-        let mut f = Some(f);
         // SAFETY: `&mut self` is borrowed during the call.
-        let result = unsafe {
-            handle.with(|scope| {
-                let entry = handle.get_mut(scope)?;
-                Ok(f.take().map(|f| f(entry)))
-            })
-        };
-        result.map(|result| result.expect("a closure that succeeded is not called again"))
+        unsafe { self.handle(number).with_mut(f) }
     }
 
     /// As `with`, for scans: the entry's swap-in and use do not count for the hotness policy. What `f` does besides does.

@@ -313,7 +313,10 @@ impl<'a, K: Far, V: Far> OccupiedEntry<'a, K, V> {
     /// # Errors
     /// As [`RemHashMap::try_with`](crate::RemHashMap::try_with); the map is as it was.
     pub fn try_remove_entry(self) -> Result<(K, V)> {
-        self.table.take(self.number)
+        let OccupiedEntry { table, number, key } = self;
+        // Now, for its `Drop` may panic, and what is taken out must not be lost in that.
+        drop(key);
+        table.take(number)
     }
 }
 

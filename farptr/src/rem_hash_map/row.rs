@@ -135,8 +135,8 @@ impl Row {
     /// Gives the row back.
     ///
     /// # Safety
-    /// The row is number `row` of `memory`, of which the caller holds a count; none of its slots has an object.
-    pub(super) unsafe fn free(self, memory: &Memory, row: usize) {
+    /// The row is number `row` of `memory`; none of its slots has an object.
+    pub(super) unsafe fn free(self, memory: &Arc<Memory>, row: usize) {
         let class = class_of(row);
         let id: SlotId = memory.slot_table().id_of(&self.slots()[0]);
         // SAFETY: by contract vacant or never used, and `new` took it with this class; `self` is consumed.

@@ -16,6 +16,9 @@ pub(super) const CHUNK_BYTES: usize = 16 << 10;
 /// A chunk takes at most this part of a segment of the local log, or segments would be left half empty.
 const SEGMENT_SHARE: usize = 7;
 
+/// Slots that the first table has room for.
+const FIRST_TABLE: usize = 4;
+
 /// Elements of the first chunk when it is made.
 const FIRST_ELEMENTS: usize = 4;
 
@@ -124,8 +127,15 @@ impl<T: Far> Chunks<T> {
         self.add_chunk(room)
     }
 
-    /// Makes room for `capacity` elements in all.
+    /// Makes room for `capacity` elements in all, or gives back what it has made.
     pub(super) fn reserve(&mut self, capacity: usize) -> Result<()> {
+        Self::layout(capacity)?;
+        let before = self.slots.len();
+        self.make_room(capacity).inspect_err(|_| self.keep(before))
+    }
+
+    fn make_room(&mut self, capacity: usize) -> Result<()> {
+        self.charge(capacity.div_ceil(self.per_chunk()))?;
         if self.slots.len() <= 1 && capacity > self.first && self.first < self.per_chunk() {
             let room = capacity.min(self.per_chunk());
             if self.slots.is_empty() { self.add_chunk(room)? } else { self.grow_first(room)? }
@@ -137,7 +147,9 @@ impl<T: Far> Chunks<T> {
     }
 
     fn add_chunk(&mut self, room: usize) -> Result<()> {
-        self.charge_one_more()?;
+        if self.slots.len() == self.slots.capacity() {
+            self.charge((self.slots.len() * 2).max(FIRST_TABLE))?;
+        }
         if !self.slots.is_empty() {
             // Filling the chunk was one use, however many writes it took.
             self.chunk(self.slots.len() - 1).cool();
@@ -150,15 +162,15 @@ impl<T: Far> Chunks<T> {
         Ok(())
     }
 
-    fn charge_one_more(&mut self) -> Result<()> {
-        if self.slots.len() < self.slots.capacity() {
+    /// Makes room for `chunks` slots in the table.
+    fn charge(&mut self, chunks: usize) -> Result<()> {
+        if chunks <= self.slots.capacity() {
             return Ok(());
         }
-        let capacity = (self.slots.len() * 2).max(4);
-        let bytes = capacity * size_of::<NonNull<Slot>>();
+        let bytes = chunks.saturating_mul(size_of::<NonNull<Slot>>());
         // The old table exists until the elements have been copied.
         self.memory.charge_table(bytes)?;
-        self.slots.reserve_exact(capacity - self.slots.len());
+        self.slots.reserve_exact(chunks - self.slots.len());
         self.memory.release_table(self.charged);
         self.charged = bytes;
         Ok(())
@@ -225,7 +237,11 @@ impl<T: Far> Chunks<T> {
 
     /// Gives up the chunks that hold none of the first `len` elements.
     pub(super) fn truncate(&mut self, len: usize) {
-        let keep = len.div_ceil(self.per_chunk());
+        self.keep(len.div_ceil(self.per_chunk()));
+    }
+
+    /// Gives up all chunks but the first `keep`.
+    fn keep(&mut self, keep: usize) {
         while self.slots.len() > keep {
             let chunk = self.chunk(self.slots.len() - 1);
             self.slots.pop();

@@ -1,6 +1,6 @@
 //! The vector.
 
-use super::chunks::{CHUNK_BYTES, Chunks};
+use super::chunks::{CHUNK_BYTES, Chunk, Chunks};
 use crate::memory::FarMemory;
 use crate::{Far, Scope};
 use farptr_runtime::Result;
@@ -72,10 +72,11 @@ impl<T: Far> RemVec<T> {
         self.chunks.per_chunk()
     }
 
-    /// Makes room for `additional` more elements.
+    /// Makes room for `additional` more elements. It holds until elements are removed.
     ///
     /// # Errors
-    /// `OutOfLocalMemory`, `ScopeExhausted`, and what write-back can meet.
+    /// `CapacityOverflow` for more than `isize::MAX` bytes; `OutOfLocalMemory`, `ScopeExhausted`, and what write-back can meet. Chunks that were made
+    /// before that are given back.
     pub fn try_reserve(&mut self, additional: usize) -> Result<()> {
         let capacity = self.len.checked_add(additional).ok_or(farptr_runtime::Error::CapacityOverflow {
             what: "a RemVec",
@@ -117,22 +118,18 @@ impl<T: Far> RemVec<T> {
         }
         let (chunk, at) = self.chunks.split(self.len);
         let chunk = self.chunks.chunk(chunk);
-        let mut value = Some(value);
-        // SAFETY: the vector is borrowed exclusively, and the reference does not leave the closure.
+        // SAFETY: the vector is borrowed exclusively during the call.
         unsafe {
-            chunk.with(|scope| {
-                let slice = chunk.get_mut(scope)?;
-                if let Some(value) = value.take() {
-                    slice[at].write(value);
-                }
-                Ok(())
+            chunk.with_mut(|slice| {
+                slice[at].write(value);
             })?;
         }
         self.len += 1;
         Ok(())
     }
 
-    /// Removes the last element.
+    /// Removes the last element. When a chunk has lost its last one, it and those behind it are given back: unlike that of `Vec`, the capacity
+    /// shrinks, but for the first chunk.
     ///
     /// # Panics
     /// If it can't be fetched: see [`try_pop`](RemVec::try_pop).
@@ -150,7 +147,7 @@ impl<T: Far> RemVec<T> {
         let (chunk, at) = self.chunks.split(last);
         let chunk = self.chunks.chunk(chunk);
         // SAFETY: borrowed exclusively; element `last` is initialised, is moved out here and, by the new length, never touched again.
-        let value = unsafe { chunk.with(|scope| Ok(chunk.get(scope)?[at].assume_init_read()))? };
+        let value = unsafe { chunk.with(|slice| slice[at].assume_init_read())? };
         self.len = last;
         // Kept while it is the only one, as `Vec` keeps its capacity; a vector that shrinks for good gives its chunks back.
         if at == 0 && last > 0 {
@@ -231,14 +228,8 @@ impl<T: Far> RemVec<T> {
         }
         let (chunk, at) = self.chunks.split(index);
         let chunk = self.chunks.chunk(chunk);
-        let mut f = Some(f);
         // SAFETY: borrowed during the call; elements below the length are initialised.
-        unsafe {
-            chunk.with(|scope| {
-                let element = chunk.get(scope)?.get_unchecked(at).assume_init_ref();
-                Ok(f.take().map(|f| f(element)))
-            })
-        }
+        unsafe { chunk.with(|slice| f(slice.get_unchecked(at).assume_init_ref())).map(Some) }
     }
 
     /// Calls `f` with element `index` for writing, in a scope of its own; `None` past the end.
@@ -260,14 +251,8 @@ impl<T: Far> RemVec<T> {
         }
         let (chunk, at) = self.chunks.split(index);
         let chunk = self.chunks.chunk(chunk);
-        let mut f = Some(f);
         // SAFETY: borrowed exclusively during the call; elements below the length are initialised.
-        unsafe {
-            chunk.with(|scope| {
-                let element = chunk.get_mut(scope)?.get_unchecked_mut(at).assume_init_mut();
-                Ok(f.take().map(|f| f(element)))
-            })
-        }
+        unsafe { chunk.with_mut(|slice| f(slice.get_unchecked_mut(at).assume_init_mut())).map(Some) }
     }
 
     /// Calls `f` with element `index` once its chunk is local, without blocking the thread; `None` past the end. Works on any executor.
@@ -280,16 +265,8 @@ impl<T: Far> RemVec<T> {
         }
         let (chunk, at) = self.chunks.split(index);
         let chunk = self.chunks.chunk(chunk);
-        let mut f = Some(f);
-        // SAFETY: borrowed during the call; elements below the length are initialised.
-        unsafe {
-            chunk
-                .with_async(|scope| {
-                    let element = chunk.get(scope)?.get_unchecked(at).assume_init_ref();
-                    Ok(f.take().map(|f| f(element)))
-                })
-                .await
-        }
+        // SAFETY: borrowed as long as the future; elements below the length are initialised.
+        unsafe { chunk.with_async(|slice| f(slice.get_unchecked(at).assume_init_ref())).await.map(Some) }
     }
 
     /// The elements from `index` to the end of its chunk (or of the vector); empty past the end.
@@ -370,24 +347,9 @@ impl<T: Far> RemVec<T> {
     /// # Panics
     /// If the range is out of bounds.
     pub fn try_for_each_slice(&self, range: impl RangeBounds<usize>, mut f: impl FnMut(usize, &[T])) -> Result<()> {
-        let Range { start, end } = self.bounds(range);
-        let mut index = start;
-        while index < end {
-            let (chunk, range) = self.stretch(index, end);
-            let chunk = self.chunks.chunk(chunk);
-            let count = range.len();
-            let mut seen = false;
+        for (index, chunk, range) in self.stretches(range) {
             // SAFETY: borrowed during the call; the range lies in the chunk and below the length.
-            unsafe {
-                chunk.with_non_temporal(|scope| {
-                    let slice = init(&chunk.get(scope)?[range.clone()]);
-                    if !std::mem::replace(&mut seen, true) {
-                        f(index, slice);
-                    }
-                    Ok(())
-                })?;
-            }
-            index += count;
+            unsafe { chunk.scan(|slice| f(index, init(&slice[range])))? };
         }
         Ok(())
     }
@@ -409,45 +371,47 @@ impl<T: Far> RemVec<T> {
     /// # Panics
     /// If the range is out of bounds.
     pub fn try_for_each_slice_mut(&mut self, range: impl RangeBounds<usize>, mut f: impl FnMut(usize, &mut [T])) -> Result<()> {
-        let Range { start, end } = self.bounds(range);
-        let mut index = start;
-        while index < end {
-            let (chunk, range) = self.stretch(index, end);
-            let chunk = self.chunks.chunk(chunk);
-            let count = range.len();
-            let mut seen = false;
+        for (index, chunk, range) in self.stretches(range) {
             // SAFETY: borrowed exclusively during the call; the range lies in the chunk and below the length.
-            unsafe {
-                chunk.with_non_temporal(|scope| {
-                    let slice = init_mut(&mut chunk.get_mut(scope)?[range.clone()]);
-                    if !std::mem::replace(&mut seen, true) {
-                        f(index, slice);
-                    }
-                    Ok(())
-                })?;
-            }
-            index += count;
+            unsafe { chunk.scan_mut(|slice| f(index, init_mut(&mut slice[range])))? };
         }
         Ok(())
     }
 
+    /// The parts of `range` that lie in one chunk each: the index of the first element, the chunk, and the range in it.
     #[track_caller]
-    fn bounds(&self, range: impl RangeBounds<usize>) -> Range<usize> {
-        let start = match range.start_bound() {
-            Bound::Included(start) => *start,
-            Bound::Excluded(before) => before + 1,
-            Bound::Unbounded => 0,
-        };
-        let end = match range.end_bound() {
-            Bound::Included(last) => last + 1,
-            Bound::Excluded(end) => *end,
-            Bound::Unbounded => self.len,
-        };
-        assert!(start <= end && end <= self.len, "range {start}..{end} is out of bounds of a RemVec of length {}", self.len);
-        start..end
+    fn stretches(&self, range: impl RangeBounds<usize>) -> impl Iterator<Item = (usize, Chunk<T>, Range<usize>)> {
+        let Range { start: mut index, end } = self.bounds(range);
+        std::iter::from_fn(move || {
+            let (chunk, range) = self.stretch(index, end);
+            let first = index;
+            index += range.len();
+            (!range.is_empty()).then(|| (first, self.chunks.chunk(chunk), range))
+        })
     }
 
-    /// Shortens the vector to `len` elements and drops the others. Nothing if it is not longer.
+    #[track_caller]
+    fn bounds(&self, range: impl RangeBounds<usize>) -> Range<usize> {
+        // Behind the last index that there can be, nothing is in bounds.
+        let start = match range.start_bound() {
+            Bound::Included(start) => Some(*start),
+            Bound::Excluded(before) => before.checked_add(1),
+            Bound::Unbounded => Some(0),
+        };
+        let end = match range.end_bound() {
+            Bound::Included(last) => last.checked_add(1),
+            Bound::Excluded(end) => Some(*end),
+            Bound::Unbounded => Some(self.len),
+        };
+        match (start, end) {
+            (Some(start), Some(end)) if start <= end && end <= self.len => start..end,
+            _ => {
+                panic!("range {:?} is out of bounds of a RemVec of length {}", (range.start_bound(), range.end_bound()), self.len)
+            }
+        }
+    }
+
+    /// Shortens the vector to `len` elements and drops the others, the last chunk's first. Nothing if it is not longer.
     ///
     /// Elements that need a drop and can't be fetched are leaked and counted in `Stats::lost_drops`.
     pub fn truncate(&mut self, len: usize) {
@@ -459,13 +423,28 @@ impl<T: Far> RemVec<T> {
             self.chunks.truncate(len);
             return;
         }
+        struct Sweep<'a, T: Far> {
+            vec: &'a mut RemVec<T>,
+            len: usize,
+        }
+        impl<T: Far> Drop for Sweep<'_, T> {
+            // If the `Drop` of an element has panicked, the others are dropped nevertheless, as those of a `Vec` are.
+            fn drop(&mut self) {
+                self.vec.drop_behind(self.len);
+            }
+        }
+        Sweep { vec: self, len }.vec.drop_behind(len);
+    }
+
+    /// Drops the elements from `len` on, chunk by chunk. If the `Drop` of one panics, those of its chunk are gone, and the vector is valid.
+    fn drop_behind(&mut self, len: usize) {
         while self.len > len {
             let (chunk, at) = self.chunks.split(self.len - 1);
             let first = at.saturating_sub(self.len - 1 - len);
             // Chunks without elements stand in the way of the last one that has some.
             self.chunks.truncate(self.len);
             let elements = first..at + 1;
-            // The elements count as gone before any is dropped: a panic in a `Drop` leaks the rest of the chunk.
+            // The elements count as gone before any is dropped.
             self.len -= elements.len();
             let dropped = if first == 0 { self.drop_last_chunk(elements) } else { self.drop_in_chunk(chunk, elements) };
             if let Err(error) = dropped {
@@ -490,7 +469,7 @@ impl<T: Far> RemVec<T> {
 
     /// Drops `elements` of a chunk that goes on. They are initialised and below the length no more.
     fn drop_in_chunk(&mut self, chunk: usize, elements: Range<usize>) -> Result<()> {
-        struct Unpin<T: Far>(super::chunks::Chunk<T>);
+        struct Unpin<T: Far>(Chunk<T>);
         impl<T: Far> Drop for Unpin<T> {
             fn drop(&mut self) {
                 self.0.unpin();
@@ -585,11 +564,10 @@ impl<T: Far + Copy> RemVec<T> {
             let count = slice.len().min(chunk.meta - at);
             // SAFETY: borrowed exclusively during the call.
             unsafe {
-                chunk.with(|scope| {
-                    for (to, from) in chunk.get_mut(scope)?[at..at + count].iter_mut().zip(slice) {
+                chunk.with_mut(|to| {
+                    for (to, from) in to[at..at + count].iter_mut().zip(slice) {
                         to.write(*from);
                     }
-                    Ok(())
                 })?;
             }
             self.len += count;

@@ -9,7 +9,7 @@ mod model;
 mod panics;
 mod shapes;
 
-use common::{assert_empty, memory, numbers};
+use common::{assert_empty, memory, numbers, zeal_contradicts};
 use farptr::{FarMemory, RemHashMap};
 
 /// A map of `n` entries, key and value telling each other.

@@ -1,70 +1,28 @@
 //! Code of the user's that panics, or contradicts itself, at every point where it is called.
 
+use crate::common::assert_all_released;
+use crate::common::value::{Burning, Once, Small, Value as _, burn, fused, live};
 use crate::{assert_empty, memory};
+use farptr::rem_hash_map::Entry;
 use farptr::{Far, FarMemory, RemHashMap};
-use std::cell::{Cell, RefCell};
-use std::collections::HashSet;
+use std::borrow::Borrow;
+use std::cell::Cell;
 use std::hash::{BuildHasherDefault, Hash, Hasher};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
-thread_local! {
-    /// Calls of the user's code until one panics.
-    static FUSE: Cell<u32> = const { Cell::new(u32::MAX) };
-    /// Whether a `Drop` counts as one.
-    static DROPS_PANIC: Cell<bool> = const { Cell::new(false) };
-    /// The serial numbers of values that exist.
-    static LIVE: RefCell<HashSet<u64>> = RefCell::default();
-    static SERIAL: Cell<u64> = const { Cell::new(0) };
-}
+type Value = Once<[u64; 20]>;
 
-/// One call of the user's code.
-fn burn() {
-    let left = FUSE.get();
-    FUSE.set(left.wrapping_sub(1));
-    if left == 0 {
-        panic!("as asked");
-    }
-}
-
-/// Something that is there once, and that knows when it is dropped.
-#[derive(Far, Debug)]
-struct Once {
-    serial: u64,
-    ballast: [u64; 20],
-}
-
-impl Once {
-    fn new() -> Self {
-        let serial = SERIAL.get();
-        SERIAL.set(serial + 1);
-        LIVE.with_borrow_mut(|live| assert!(live.insert(serial)));
-        Once { serial, ballast: [serial; 20] }
-    }
-}
-
-impl Drop for Once {
-    fn drop(&mut self) {
-        assert_eq!(self.ballast, [self.serial; 20]);
-        let existed = LIVE.with_borrow_mut(|live| live.remove(&self.serial));
-        if !existed {
-            // A panic here could be taken for one that was asked for.
-            eprintln!("value {} is dropped twice", self.serial);
-            std::process::abort();
-        }
-        if DROPS_PANIC.get() && !std::thread::panicking() {
-            burn();
-        }
-    }
+fn value() -> Value {
+    Value::new(1)
 }
 
 #[derive(Far, Debug)]
 struct Key {
     id: u32,
-    _once: Once,
+    _once: Small,
 }
 
 fn key(id: u32) -> Key {
-    Key { id, _once: Once::new() }
+    Key { id, _once: Small::new(id.into()) }
 }
 
 impl Hash for Key {
@@ -83,6 +41,13 @@ impl PartialEq for Key {
 
 impl Eq for Key {}
 
+impl Borrow<u32> for Key {
+    fn borrow(&self) -> &u32 {
+        burn();
+        &self.id
+    }
+}
+
 /// Few hashes, so that keys are compared often.
 #[derive(Default)]
 struct Few(u64);
@@ -96,18 +61,10 @@ impl Hasher for Few {
     }
 }
 
-type Map = RemHashMap<Key, Once, BuildHasherDefault<Few>>;
+type Map = RemHashMap<Key, Value, BuildHasherDefault<Few>>;
 
 fn new_map(mem: &FarMemory) -> Map {
     RemHashMap::with_hasher_in(BuildHasherDefault::default(), mem)
-}
-
-/// Runs `f` with a fuse of `calls`. Whether it burnt down.
-fn fused(calls: u32, f: impl FnOnce()) -> bool {
-    FUSE.set(calls);
-    let panicked = catch_unwind(AssertUnwindSafe(f)).is_err();
-    FUSE.set(u32::MAX);
-    panicked
 }
 
 /// The map is one: what is counted is there, and is found.
@@ -123,78 +80,138 @@ fn assert_valid(map: &Map) {
     assert_eq!(ids.len(), map.len(), "a key is there twice");
 }
 
-type Operation = (&'static str, fn(&mut Map));
+type Operation = (&'static str, fn(&mut Map, &FarMemory));
 
 fn operations() -> Vec<Operation> {
     vec![
-        ("insert", |map| drop(map.insert(key(1000), Once::new()))),
-        ("insert over", |map| drop(map.insert(key(3), Once::new()))),
-        ("remove", |map| drop(map.remove(&key(7)))),
-        ("remove a missing one", |map| drop(map.remove(&key(5000)))),
-        ("get", |map| {
+        ("insert", |map, _| drop(map.insert(key(1000), value()))),
+        ("insert over", |map, _| drop(map.insert(key(3), value()))),
+        ("remove", |map, _| drop(map.remove(&key(7)))),
+        ("remove a missing one", |map, _| drop(map.remove(&key(5000)))),
+        ("get", |map, _| {
             let scope = farptr::scope();
             map.get(&key(8), &scope).unwrap();
         }),
-        ("get_mut", |map| {
+        ("get_mut", |map, _| {
             let scope = farptr::scope();
             map.get_mut(&key(8), &scope).unwrap();
         }),
-        ("with", |map| map.with(&key(9), |_| burn()).unwrap()),
-        ("with_mut", |map| map.with_mut(&key(9), |_| burn()).unwrap()),
-        ("pin", |map| {
+        ("with", |map, _| map.with(&key(9), |_| burn()).unwrap()),
+        ("with_mut", |map, _| map.with_mut(&key(9), |_| burn()).unwrap()),
+        ("get_key_value by a borrowed key", |map, _| {
+            let scope = farptr::scope();
+            map.get_key_value(&8u32, &scope).unwrap();
+            burn();
+        }),
+        ("contains_key", |map, _| assert!(map.contains_key(&8u32))),
+        ("get_cloned", |map, _| drop(map.get_cloned(&8u32).unwrap())),
+        ("remove_entry", |map, _| drop(map.remove_entry(&9u32).unwrap())),
+        ("pin_mut", |map, _| {
+            let mut pin = map.pin_mut(&key(10)).unwrap();
+            pin.rename(2);
+            burn();
+            pin.rename(3);
+        }),
+        ("iter", |map, _| {
+            let scope = farptr::scope();
+            map.iter(&scope).zip(map.keys(&scope)).zip(map.values(&scope)).take(3).for_each(|_| burn());
+        }),
+        ("iter_mut", |map, _| {
+            let scope = farptr::scope_non_temporal();
+            for entry in map.iter_mut(&scope).take(3) {
+                entry.unwrap().1.rename(2);
+                burn();
+            }
+            map.values_mut(&scope).take(3).for_each(|_| burn());
+        }),
+        ("into_iter", |map, mem| {
+            let given = std::mem::replace(map, new_map(mem));
+            given.into_iter().take(3).for_each(|entry| {
+                burn();
+                drop(entry.unwrap());
+            });
+        }),
+        ("entry or_default", |map, _| {
+            map.entry(key(1001)).or_default();
+        }),
+        ("entry or_insert_with_key", |map, _| {
+            map.entry(key(1001)).or_insert_with_key(|key| {
+                burn();
+                assert_eq!(key.id, 1001);
+                value()
+            });
+        }),
+        ("occupied entry", |map, _| {
+            let Entry::Occupied(mut entry) = map.entry(key(12)) else { panic!("it is there") };
+            entry.with(|_| burn());
+            entry.with_mut(|value| {
+                value.rename(5);
+                burn();
+            });
+            drop(entry.insert(value()));
+            entry.value().with_mut(|_| burn());
+            drop(entry.remove());
+        }),
+        ("occupied entry is removed", |map, _| {
+            let Entry::Occupied(entry) = map.entry(key(12)) else { panic!("it is there") };
+            drop(entry.remove_entry());
+        }),
+        ("vacant entry", |map, _| {
+            let Entry::Vacant(entry) = map.entry(key(1002)) else { panic!("it is not there") };
+            burn();
+            drop(entry.into_key());
+        }),
+        ("vacant entry is filled", |map, _| {
+            let Entry::Vacant(entry) = map.entry(key(1002)) else { panic!("it is not there") };
+            let scope = farptr::scope();
+            entry.insert(value()).into_mut(&scope).rename(6);
+            burn();
+        }),
+        ("reserve", |map, _| map.reserve(500)),
+        ("pin", |map, _| {
             let pin = map.pin(&key(10)).unwrap();
             burn();
             drop(pin);
         }),
-        ("entry", |map| {
+        ("entry", |map, _| {
             map.entry(key(1001)).and_modify(|_| burn()).or_insert_with(|| {
                 burn();
-                Once::new()
+                value()
             });
         }),
-        ("entry of one that is there", |map| {
-            map.entry(key(11)).and_modify(|_| burn()).or_insert_with(Once::new).with_mut(|_| burn());
+        ("entry of one that is there", |map, _| {
+            map.entry(key(11)).and_modify(|_| burn()).or_insert_with(value).with_mut(|_| burn());
         }),
-        ("for_each", |map| map.for_each(|_, _| burn())),
-        ("for_each_mut", |map| map.for_each_mut(|_, _| burn())),
-        ("retain", |map| {
+        ("for_each", |map, _| map.for_each(|_, _| burn())),
+        ("for_each_mut", |map, _| map.for_each_mut(|_, _| burn())),
+        ("retain", |map, _| {
             map.retain(|key, _| {
                 burn();
                 key.id % 3 != 0
             });
         }),
-        ("retain_mut", |map| {
+        ("retain_mut", |map, _| {
             map.retain_mut(|key, _| {
                 burn();
                 key.id % 4 != 0
             });
         }),
-        ("extend", |map| {
+        ("extend", |map, _| {
             map.extend((2000..2030).map(|id| {
                 burn();
-                (key(id), Once::new())
+                (key(id), value())
             }));
         }),
-        ("drain", |map| drop(map.drain().take(10).map(Result::unwrap).inspect(|_| burn()).collect::<Vec<_>>())),
-        ("shrink_to_fit", |map| map.shrink_to_fit()),
-        ("clear", Map::clear),
+        ("drain", |map, _| drop(map.drain().take(10).map(Result::unwrap).inspect(|_| burn()).collect::<Vec<_>>())),
+        ("drop", |map, mem| *map = new_map(mem)),
+        ("shrink_to_fit", |map, _| map.shrink_to_fit()),
+        ("clear", |map, _| map.clear()),
     ]
-}
-
-/// Silences the messages of panics that are asked for.
-fn quiet() {
-    let usual = std::panic::take_hook();
-    std::panic::set_hook(Box::new(move |info| {
-        if info.payload().downcast_ref::<&str>() != Some(&"as asked") {
-            usual(info);
-        }
-    }));
 }
 
 #[test]
 fn panic_at_any_call_leaves_a_valid_map_and_drops_everything_once() {
-    quiet();
-    for drops_panic in [false, true] {
+    for burning in [Burning::Calls, Burning::CallsAndDrops] {
         for (name, operation) in operations() {
             let mut panics = 0;
             // Each of the first calls, then samples.
@@ -202,50 +219,46 @@ fn panic_at_any_call_leaves_a_valid_map_and_drops_everything_once() {
                 let mem = memory(1 << 20);
                 let mut map = new_map(&mem);
                 for id in 0..40 {
-                    map.insert(key(id), Once::new());
+                    map.insert(key(id), value());
                 }
                 map.remove(&key(20));
                 mem.evacuate_all().unwrap();
-                DROPS_PANIC.set(drops_panic);
-                let panicked = fused(calls, || operation(&mut map));
-                DROPS_PANIC.set(false);
+                let panicked = fused(burning, calls, || operation(&mut map, &mem));
                 assert_valid(&map);
-                mem.evacuate_all().unwrap();
+                // No scope is open, and no pin left: all of it can go.
+                assert_all_released(&mem, map.len(), || map.for_each(|_, _| ()));
                 assert_valid(&map);
-                map.insert(key(3000), Once::new());
+                assert_eq!(live(), 2 * map.len() as u64, "{name}, {calls} calls");
+                map.insert(key(3000), value());
                 drop(map);
-                assert!(LIVE.with_borrow(HashSet::is_empty), "{name}, {calls} calls: left {:?}", LIVE.take());
+                assert_eq!((live(), mem.stats().lost_drops), (0, 0), "{name}, {calls} calls");
                 assert_empty(&mem);
                 panics += u32::from(panicked);
                 if !panicked {
                     break;
                 }
             }
-            assert!(
-                panics > 0 || name == "shrink_to_fit" || (name == "clear" && !drops_panic),
-                "{name} calls no code of the user's"
-            );
+            let only_drops = ["clear", "drop"].contains(&name) && burning == Burning::Calls;
+            let none = ["shrink_to_fit", "reserve"].contains(&name);
+            assert_eq!(panics == 0, only_drops || none, "{name} calls code of the user's {panics} times");
         }
     }
 }
 
 #[test]
 fn panic_while_the_map_is_dropped_still_drops_the_rest() {
-    quiet();
     for evacuated in [false, true] {
         for calls in [0, 1, 17, 78, 79] {
             let mem = memory(1 << 20);
             let mut map = new_map(&mem);
             for id in 0..40 {
-                map.insert(key(id), Once::new());
+                map.insert(key(id), value());
             }
             if evacuated {
                 mem.evacuate_all().unwrap();
             }
-            DROPS_PANIC.set(true);
-            assert!(fused(calls, || drop(map)));
-            DROPS_PANIC.set(false);
-            assert!(LIVE.with_borrow(HashSet::is_empty), "{calls} calls: left {:?}", LIVE.take());
+            assert!(fused(Burning::CallsAndDrops, calls, || drop(map)));
+            assert_eq!((live(), mem.stats().lost_drops), (0, 0), "{calls} calls");
             assert_empty(&mem);
         }
     }
@@ -266,7 +279,7 @@ fn whim() -> u64 {
 
 /// A key that does not know what it is.
 #[derive(Far)]
-struct Moody(Once);
+struct Moody(Small);
 
 impl Hash for Moody {
     fn hash<H: Hasher>(&self, state: &mut H) {
@@ -285,14 +298,14 @@ impl Eq for Moody {}
 #[test]
 fn inconsistent_hash_and_eq_lose_keys_and_nothing_else() {
     let mem = memory(1 << 20);
-    let mut map: RemHashMap<Moody, Once> = RemHashMap::new_in(&mem);
+    let mut map: RemHashMap<Moody, Value> = RemHashMap::new_in(&mem);
     let mut inserted = 0;
     for step in 0..4000 {
-        let moody = Moody(Once::new());
+        let moody = Moody(Small::new(7));
         match whim() % 8 {
-            0..4 => inserted += usize::from(map.insert(moody, Once::new()).is_none()),
+            0..4 => inserted += usize::from(map.insert(moody, value()).is_none()),
             4 => inserted -= usize::from(map.remove(&moody).is_some()),
-            5 => assert!(map.with(&moody, |once| once.ballast == [once.serial; 20]).unwrap_or(true)),
+            5 => assert!(map.with(&moody, |value| value.id() == 1).unwrap_or(true)),
             6 => {
                 let before = map.len();
                 map.retain(|_, _| !whim().is_multiple_of(20));
@@ -307,12 +320,12 @@ fn inconsistent_hash_and_eq_lose_keys_and_nothing_else() {
     }
     let mut seen = 0;
     map.for_each(|Moody(key), value| {
-        assert!(key.serial != value.serial);
+        assert_eq!((key.id(), value.id()), (7, 1));
         seen += 1;
     });
     assert_eq!(seen, inserted);
-    assert_eq!(LIVE.with_borrow(HashSet::len), 2 * inserted);
+    assert_eq!(live(), 2 * inserted as u64);
     drop(map);
-    assert!(LIVE.with_borrow(HashSet::is_empty));
+    assert_eq!(live(), 0);
     assert_empty(&mem);
 }

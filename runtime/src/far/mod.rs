@@ -10,12 +10,16 @@
 //! [ slot 4 | size 4 | incarnation 4 | check 4 | contents: size bytes | padding to 16 ]      little-endian
 //! ```
 //! - slot: the number of the slot that owns the image, so that the cleaner can ask whether it is still alive.
-//! - incarnation: how often the segment has been used again, so that what an earlier use left behind is not taken for an image.
+//! - incarnation: the number of this use of the segment, so that what an earlier use left behind is not taken for an image.
 //! - check: CRC-32C of the contents, mixed with slot, size, incarnation and far address ([`image::check`]).
 //!
 //! On a swap-in the expected slot, size, address and incarnation are known here; the image must agree with all of them, so
 //! bytes that a server swapped, kept from earlier or damaged do not become an object. CRC-32C is a defence against faults, not
 //! against a server that means harm and computes a fitting CRC: that needs a key, and comes with sealed objects.
+//!
+//! Stale bytes in particular: within one use of a segment each place is written once, and no two uses have the same incarnation, whatever slab they are
+//! in. So an older image at the right place, of the right object, of the right size, is found out by its incarnation. The one exception is a write
+//! whose answer was lost: it may arrive or not, but then nothing counts on it.
 //! Everything read from far memory is data until then: the cleaner looks slot numbers up in the table before it believes them.
 
 pub mod image;

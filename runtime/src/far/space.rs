@@ -26,12 +26,6 @@ impl FarSegment {
     pub fn incarnation(&self) -> u32 {
         self.incarnation.load(Ordering::Acquire)
     }
-
-    /// The segment is used again from its start. Only the far log does this, when nothing in it is alive.
-    pub fn reuse(&self) -> u32 {
-        debug_assert_eq!(self.live_bytes(), 0);
-        self.incarnation.fetch_add(1, Ordering::AcqRel).wrapping_add(1)
-    }
 }
 
 /// A borrowed slab.
@@ -58,6 +52,8 @@ pub struct FarSpace {
     live_bytes: AtomicU64,
     borrowed_bytes: AtomicU64,
     used_segments: AtomicU64,
+    /// Uses of segments begun so far, from a number that no other process is likely to have begun with.
+    incarnations: AtomicU32,
     /// Segments whose last image has died, for the far log to look at.
     emptied: Mutex<Vec<FarSegmentId>>,
 }
@@ -82,6 +78,7 @@ impl FarSpace {
             live_bytes: AtomicU64::new(0),
             borrowed_bytes: AtomicU64::new(0),
             used_segments: AtomicU64::new(0),
+            incarnations: AtomicU32::new(getrandom::u32().unwrap_or(0)),
             emptied: Mutex::new(Vec::new()),
         }
     }
@@ -114,6 +111,21 @@ impl FarSpace {
         self.with_segment(addr.segment(), |slab, segment| {
             let offset = addr.segment().index() * FAR_SEGMENT_BYTES + addr.offset();
             (slab.server, SlabPos { slab: slab.id, offset: offset as u32 }, segment.incarnation())
+        })
+    }
+
+    /// A segment is used from its start, again or for the first time; returns its incarnation, which no other use of any segment of this memory has (until
+    /// 2^32 segments have been filled: a pebibyte). So what an earlier use left behind is known, also after the slab was returned and lent again, by a server that
+    /// did not zero it, and also if another process had it before. Only the far log does this, when nothing in the segment is alive.
+    ///
+    /// # Errors
+    /// `Corrupt` if the segment is not ours.
+    pub fn begin_use(&self, id: FarSegmentId) -> Result<u32> {
+        self.with_segment(id, |_, segment| {
+            debug_assert_eq!(segment.live_bytes(), 0);
+            let incarnation = self.incarnations.fetch_add(1, Ordering::Relaxed);
+            segment.incarnation.store(incarnation, Ordering::Release);
+            incarnation
         })
     }
 

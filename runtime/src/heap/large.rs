@@ -4,7 +4,7 @@ use super::header::ObjectHeader;
 use crate::addr::{ObjectAddr, SlotId};
 use crate::arena::{Arena, HUGE_PAGE, PAGE};
 use std::alloc::Layout;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -61,8 +61,20 @@ pub struct LargeObjects {
 
 #[derive(Debug, Default)]
 struct Inner {
-    by_addr: BTreeMap<ObjectAddr, Arc<LargeObject>>,
-    queue: VecDeque<ObjectAddr>,
+    /// Each with its turn.
+    by_addr: BTreeMap<ObjectAddr, (u64, Arc<LargeObject>)>,
+    /// The addresses by turn. Exactly those of `by_addr`: an address that is left behind would be the next mapping's there.
+    turns: BTreeMap<u64, ObjectAddr>,
+    next_turn: u64,
+}
+
+impl Inner {
+    fn take_turn(&mut self, addr: ObjectAddr) -> u64 {
+        let turn = self.next_turn;
+        self.next_turn += 1;
+        self.turns.insert(turn, addr);
+        turn
+    }
 }
 
 impl LargeObjects {
@@ -73,30 +85,32 @@ impl LargeObjects {
     /// Adds an object as the youngest.
     pub fn insert(&self, object: LargeObject) {
         let mut inner = self.lock();
-        inner.queue.push_back(object.addr());
-        inner.by_addr.insert(object.addr(), Arc::new(object));
+        let addr = object.addr();
+        let turn = inner.take_turn(addr);
+        inner.by_addr.insert(addr, (turn, Arc::new(object)));
     }
 
     /// Takes the object at `addr` out of the table. Its memory is freed with the last claim on it.
     pub fn remove(&self, addr: ObjectAddr) -> Option<Arc<LargeObject>> {
-        self.lock().by_addr.remove(&addr)
+        let mut inner = self.lock();
+        let (turn, object) = inner.by_addr.remove(&addr)?;
+        inner.turns.remove(&turn);
+        Some(object)
     }
 
     /// A claim on the object at `addr`: its memory stays mapped until the claim is given up.
     pub fn get(&self, addr: ObjectAddr) -> Option<Arc<LargeObject>> {
-        self.lock().by_addr.get(&addr).cloned()
+        self.lock().by_addr.get(&addr).map(|(_, object)| Arc::clone(object))
     }
 
     /// A claim on the oldest object, which becomes the youngest. Only the evacuator asks.
     pub fn rotate(&self) -> Option<Arc<LargeObject>> {
         let mut inner = self.lock();
-        while let Some(addr) = inner.queue.pop_front() {
-            if let Some(object) = inner.by_addr.get(&addr).cloned() {
-                inner.queue.push_back(addr);
-                return Some(object);
-            }
-        }
-        None
+        let (_, addr) = inner.turns.pop_first()?;
+        let turn = inner.take_turn(addr);
+        let (known, object) = inner.by_addr.get_mut(&addr).expect("every turn is an object's");
+        *known = turn;
+        Some(Arc::clone(object))
     }
 
     /// How many there are.

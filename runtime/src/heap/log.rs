@@ -4,6 +4,7 @@ use super::segment::{Objects, Open, QueueKind, SealedSegment, SegmentId, place};
 use crate::addr::ObjectAddr;
 use crate::arena::{Arena, HUGE_PAGE};
 use crate::budget::{Budget, Party};
+use crate::poison;
 use crossbeam_utils::CachePadded;
 use std::alloc::Layout;
 use std::collections::VecDeque;
@@ -105,6 +106,13 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// The contents of an object that was placed just now.
+fn handed_out(addr: ObjectAddr, layout: Layout) -> ObjectAddr {
+    // SAFETY: they lie in an open segment, under whose head's lock nobody but the caller has been told of them.
+    unsafe { poison::handed_out(addr.get(), layout.size()) };
+    addr
+}
+
 impl Heap {
     /// Segment size for a budget of `limit` bytes.
     pub fn segment_bytes_for(limit: usize) -> usize {
@@ -178,7 +186,7 @@ impl Heap {
             && let Some(addr) = open.bump(layout)
         {
             self.begin(open.id);
-            return Ok(addr);
+            return Ok(handed_out(addr, layout));
         }
         // Sealed even if no other can be opened: it may be what the evacuator finds something to free in.
         if let Some(full) = head.take() {
@@ -186,7 +194,7 @@ impl Heap {
         }
         let open = head.insert(self.take_segment(budget, party)?);
         self.begin(open.id);
-        Ok(open.bump(layout).expect("a small object fits an empty segment"))
+        Ok(handed_out(open.bump(layout).expect("a small object fits an empty segment"), layout))
     }
 
     /// An object of the segment is busy. Under the head's lock, so before the segment can be sealed.
@@ -303,6 +311,8 @@ impl Heap {
     /// # Safety
     /// No object in it is present, busy or referred to by anybody.
     pub unsafe fn free(&self, id: SegmentId) {
+        // SAFETY: by contract nobody refers to any of its bytes, and it is in no queue.
+        unsafe { poison::given_up(self.base_of(id), self.segment_bytes) };
         lock(&self.segments).free.push(id);
     }
 

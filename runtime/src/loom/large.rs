@@ -1,4 +1,4 @@
-//! Large objects: the writer takes the mark away and waits until the evacuator has noticed that between two pieces.
+//! Large objects: the writer takes the mark away and waits until the evacuator has copied the piece that it is at.
 //!
 //! The evacuator's sequence is that of `evacuator/src/large.rs` (`copy_pieces`, `give_up`, `finish_one`), which can't run here for its table,
 //! slots and log: over two pieces, and with a far copy that is never read. What a mutator does is [`steps`].
@@ -7,7 +7,7 @@
 use super::{check, saw};
 use crate::addr::{LargeId, ObjectAddr};
 use crate::scope::{AccessHint, Registry, ThreadRecord};
-use crate::steps::{self, Access, Mark, Plan};
+use crate::steps::{self, Access, Mark};
 use crate::sync::yield_now;
 use crate::word::{FarPlace, Freshness, Slot, Stamp, State, Warmth, Word};
 use loom::cell::Cell as Bytes;
@@ -59,17 +59,19 @@ impl Large {
     }
 
     /// The word to finish from and the copy, or the word last known.
-    fn copy_pieces(&self, marked: Word) -> Result<(Word, [u64; PIECES]), Word> {
-        let Ok(copying) = self.slot.mark_copying(marked) else { return Err(marked) };
+    fn copy_pieces(&self, mut marked: Word) -> Result<(Word, [u64; PIECES]), Word> {
         let mut copy = [0; PIECES];
-        for (to, piece) in copy.iter_mut().zip(&self.pieces) {
-            if steps::plan(&self.slot, copying) == Plan::Lost {
-                saw("stopped between pieces");
-                return Err(copying);
-            }
+        for (number, (to, piece)) in copy.iter_mut().zip(&self.pieces).enumerate() {
+            let Ok(copying) = self.slot.mark_copying(marked) else {
+                if number > 0 {
+                    saw("stopped between pieces");
+                }
+                return Err(marked);
+            };
             *to = piece.get();
+            marked = self.slot.end_copying(copying).map_err(|_| copying)?;
         }
-        self.slot.end_copying(copying).map(|word| (word, copy)).map_err(|_| copying)
+        Ok((marked, copy))
     }
 
     /// A whole read or write in one scope; nothing if the object has left.

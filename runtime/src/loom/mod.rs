@@ -6,6 +6,8 @@
 //! each of which names the function it follows. The bytes of every place and far copy are loom cells: two accesses that nothing
 //! orders, of which one is a write, end a model, and a freed place is written at once, as its next owner would.
 //!
+//! Of waiting it is lanes, endings and the ticker's decisions ([`crate::memory`]), [`crate::alarm`] and [`crate::turns`]; see [`lanes`] and [`sleeps`].
+//!
 //! Scopes are modelled by their thread's [`ThreadRecord`](crate::scope::ThreadRecord), which is all they are; membarrier by a full fence on both sides.
 //!
 //! Each model states how many preemptions it bounds the search to. `LOOM_MAX_PREEMPTIONS=4` and the like search deeper. Each also lists
@@ -16,12 +18,14 @@ mod cleaning;
 mod drops;
 mod evacuator;
 mod grace;
+mod lanes;
 mod large;
 mod leaving;
 mod misses;
 mod mutator;
 mod pins;
 mod relocation;
+mod sleeps;
 mod world;
 
 use std::cell::{Cell, RefCell};

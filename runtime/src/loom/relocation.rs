@@ -1,10 +1,11 @@
 //! Relocation of hot objects, against readers, who go on reading the old place, and writers, who move the object themselves.
 #![forbid(unsafe_code)]
 
-use super::check;
 use super::evacuator::Evacuator;
 use super::mutator::Mutator;
 use super::world::{FIRST, World, addr_of};
+use super::{check, saw};
+use crate::steps;
 use crate::word::{Freshness, Warmth};
 use loom::thread;
 use std::rc::Rc;
@@ -197,10 +198,36 @@ fn object_is_cooled_and_used_again_while_it_is_relocated() {
         let world = World::with_present(Freshness::Clean, Warmth::Hot);
         let (mutator, its) = (Mutator::new(&world, 1), Rc::clone(&world));
         let owner = thread::spawn(move || {
-            let _ = its.slot.cool(its.slot.load());
+            steps::cool(&its.slot, its.slot.load());
             mutator.scope(|| assert_eq!((mutator.read(), mutator.read()), (FIRST, FIRST)));
         });
         let mut evacuator = Evacuator::new(&world, true, &[2], &[]);
+        evacuator.round(0);
+        evacuator.free_limbo();
+        owner.join().unwrap();
+        world.check_end(Some(FIRST));
+    });
+}
+
+/// The same while a round that spares nothing sends it away, and nobody uses it again: the mark must not stay behind, or no later round would touch
+/// the object.
+#[test]
+fn object_is_cooled_while_it_leaves() {
+    check(3, &["written back", "cooled", "about to leave"], || {
+        let world = World::with_present(Freshness::Dirty, Warmth::Hot);
+        let its = Rc::clone(&world);
+        let owner = thread::spawn(move || {
+            let word = its.slot.load();
+            let cooled = steps::cool(&its.slot, word);
+            saw(if cooled {
+                "cooled"
+            } else if word.is_evacuating() {
+                "about to leave"
+            } else {
+                "late"
+            });
+        });
+        let mut evacuator = Evacuator::new(&world, false, &[2], &[1]);
         evacuator.round(0);
         evacuator.free_limbo();
         owner.join().unwrap();

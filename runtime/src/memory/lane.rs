@@ -1,145 +1,79 @@
 //! Many misses in flight at a time: what the async forms stand on.
 //!
-//! A **lane** belongs to one thread (by number) and has a session to each server. A miss that is to be awaited becomes a [`Fetch`] in the lane: a
+//! A **lane** belongs to one thread (by number) and has a session to each server. A miss that is to be awaited becomes a fetch in the lane: a
 //! claimed slot, room in local memory, and one or more reads. When its last read has come in, whoever drives the lane checks
 //! the bytes and publishes the slot, then wakes those who wait. The future that began a fetch may be gone by then; the fetch goes on.
 //!
+//! This file says who drives and who is woken, [`super::reads`] moves the bytes. Between them is [`Traffic`], so that the models run this file
+//! as it is.
+//!
 //! # Who drives
 //! One of the futures that wait for the lane is its **driver**: when polled it moves bytes, and asks to be polled again at once, so that the other
-//! tasks of its executor run between two looks at the sockets and nobody pays for a wake-up by the kernel. When its own fetch is done it
-//! hands the role on. If nothing has come for [`SPIN`] it lets go, and the memory's [ticker](super::ticker) looks after the lane at intervals: so
+//! tasks of its executor run between two looks at the sockets and nobody pays for a wake-up by the kernel. If nothing has come for
+//! [`SPIN`] it lets go, and the memory's [ticker](super::ticker) looks after the lane at intervals, until something comes: so
 //! a slow server costs no processor. A thread that waits for a fetch that another lane has claimed drives that lane, too
-//! ([`Memory::help_fetches`]): no fetch depends on the executor that began it.
+//! ([`Memory::help_fetches`](super::Memory::help_fetches)): no fetch depends on the executor that began it.
 //!
-//! A future may be kept without being polled, or forgotten. So futures that wait for another to drive have the ticker watch over it: a driver
-//! that has not looked for [`DRIVER_PATIENCE`] loses the role, and all who wait are woken to take it.
+//! Nobody who waits is left alone:
+//! - A future leaves its waker with its fetch before it looks who drives, and both are behind locks that the driver takes, too. So
+//!   it takes the role itself, or whoever has it will find the waker.
+//! - Who leaves, be it that his fetch has ended or that the future is dropped, hands on: unless somebody else drives, futures that wait for another
+//!   fetch of the lane are woken to take over. Those only that have left a waker: a fetch whose future is gone can't take over.
+//! - A future may be kept without being polled, or forgotten. So futures that wait for another to drive have the ticker watch over it: a driver
+//!   that has not looked for [`DRIVER_PATIENCE`] loses the role, and all who wait are woken to take it.
 //!
 //! Nothing here knows an executor: a future that is polled when it asks to be is all that is needed.
+#![forbid(unsafe_code)]
 
-use super::object::Parts;
-use super::{Memory, NewObject};
-use crate::addr::{FarAddr, SlotId};
-use crate::error::{Error, Result, TransportError};
-use crate::far::image::{self, IMAGE_HEADER_BYTES};
-use crate::far::{LargeFar, PIECE_BYTES};
-use crate::transport::{Completion, IoBuf, Op, Progress, Session, Submit, Token, Verb};
-use crate::word::{FarPlace, Slot, State, Word};
-use std::alloc::Layout;
-use std::collections::{HashMap, VecDeque};
-use std::ptr::NonNull;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::Waker;
+use super::ending::Ending;
+use super::wakers::wake_all;
+use crate::error::Result;
+use crate::sync::{Mutex, MutexGuard};
+use crate::transport::Progress;
+use std::sync::{Arc, PoisonError, TryLockError};
+use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
 /// How long a lane is watched without a byte coming in before it is left to the ticker.
 const SPIN: Duration = Duration::from_micros(300);
 
-/// Time between two looks at the sockets, for each read in flight, and at most. A look costs two system calls however little it finds, and replies that are
-/// taken one at a time are asked for one at a time: left to itself such a lane falls into step with the server at one reply a look (200 k/s
-/// where 600 k/s are possible). What is given up is a part of the latency of a miss that already shares the wire with many.
-const LOOK_PER_READ: Duration = Duration::from_nanos(150);
-const LOOK_AT_MOST: Duration = Duration::from_micros(10);
-
 /// How long a driver may leave its lane alone before others step in: its executor is busy with something else.
-const DRIVER_PATIENCE: Duration = Duration::from_millis(1);
+pub(crate) const DRIVER_PATIENCE: Duration = Duration::from_millis(1);
 
-/// Reads in flight up to which every poll looks: few enough to be answered one at a time.
-const EAGER_READS: usize = 4;
+/// A fetch that has ended, and how.
+pub(crate) type Ended = (Arc<Ending>, Result<()>);
 
-/// Pieces of large objects in flight in a lane: each has a buffer of 64 KiB outside the budget.
-const MAX_PIECES: usize = 8;
+/// What a lane carries. Nothing in it wakes anybody.
+pub(crate) trait Traffic {
+    /// What is needed to move it.
+    type Ground: ?Sized;
 
-/// How a fetch ended, once it has.
-#[derive(Debug, Default)]
-pub(super) struct Ending(Mutex<EndingState>);
+    /// Moves what can be moved now.
+    fn look(&mut self, ground: &Self::Ground, now: Instant) -> Progress;
 
-#[derive(Debug, Default)]
-struct EndingState {
-    result: Option<Result<()>>,
-    wakers: Vec<Waker>,
-}
+    /// Time to leave between two looks.
+    fn interval(&self) -> Duration;
 
-impl Ending {
-    fn lock(&self) -> MutexGuard<'_, EndingState> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+    /// The fetches in flight.
+    fn in_flight(&self) -> impl Iterator<Item = &Arc<Ending>>;
 
-    /// The result, if there is one; otherwise `waker` is woken when there is.
-    pub(super) fn poll(&self, waker: &Waker) -> Option<Result<()>> {
-        let mut state = self.lock();
-        if state.result.is_none() && !state.wakers.iter().any(|known| known.will_wake(waker)) {
-            state.wakers.push(waker.clone());
-        }
-        state.result.clone()
-    }
-
-    fn set(&self, result: Result<()>) {
-        let wakers = {
-            let mut state = self.lock();
-            state.result = Some(result);
-            std::mem::take(&mut state.wakers)
-        };
-        wakers.into_iter().for_each(Waker::wake);
-    }
-
-    fn wake(&self) {
-        let wakers = std::mem::take(&mut self.lock().wakers);
-        wakers.into_iter().for_each(Waker::wake);
-    }
-}
-
-/// A miss in flight.
-struct Fetch {
-    id: SlotId,
-    claimed: Word,
-    layout: Layout,
-    /// Taken out when the fetch ends.
-    room: Option<Parts>,
-    large: Option<Arc<LargeFar>>,
-    /// Reads that have not come in yet, queued ones included.
-    outstanding: usize,
-    error: Option<Error>,
-    ending: Arc<Ending>,
-}
-
-/// A read to be made.
-#[derive(Clone, Copy)]
-struct Want {
-    fetch: u64,
-    /// Which piece of a large object; `None` for the one image of a small one.
-    piece: Option<usize>,
-}
-
-/// A read in flight.
-struct Reading {
-    want: Want,
-    server: usize,
-    addr: FarAddr,
-    incarnation: u32,
+    /// Those that have ended since this was asked last.
+    fn take_ended(&mut self) -> Vec<Ended>;
 }
 
 #[derive(Default)]
-struct Inner {
-    sessions: Vec<Option<Box<dyn Session>>>,
-    fetches: HashMap<u64, Fetch>,
-    by_slot: HashMap<SlotId, u64>,
-    queue: VecDeque<Want>,
-    readings: HashMap<u64, Reading>,
-    pieces: usize,
-    next: u64,
+struct Inner<T> {
+    traffic: T,
     driver: Option<u64>,
     last_progress: Option<Instant>,
     last_look: Option<Instant>,
-    done: Vec<Completion>,
-    /// Fetches that have ended, and whose waiters are still to be told.
-    ended: Vec<(Arc<Ending>, Result<()>)>,
 }
 
 /// One thread's misses in flight.
 #[derive(Default)]
-pub(super) struct Lane(Mutex<Inner>);
+pub(crate) struct Lane<T>(Mutex<Inner<T>>);
 
-impl std::fmt::Debug for Lane {
+impl<T> std::fmt::Debug for Lane<T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Lane").finish_non_exhaustive()
     }
@@ -147,7 +81,7 @@ impl std::fmt::Debug for Lane {
 
 /// What a future should do that has just driven the lane, or could not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Advice {
+enum Advice {
     /// It drives: ask to be polled again at once.
     Again,
     /// Somebody else drives, and the fetch's end will wake it; the ticker sees to it that somebody does.
@@ -156,106 +90,70 @@ pub(super) enum Advice {
     Slow,
 }
 
-impl Lane {
-    fn lock(&self) -> MutexGuard<'_, Inner> {
+impl<T: Traffic> Lane<T> {
+    fn lock(&self) -> MutexGuard<'_, Inner<T>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Gives the lock back and tells those who wait for what has ended. In this order: a wake-up is foreign code, which may drop a future of this
-    /// lane, or a pointer whose fetch is in it.
-    fn unlock(mut inner: MutexGuard<'_, Inner>) {
-        let ended = std::mem::take(&mut inner.ended);
+    /// Gives the lock back and tells those who wait for what has ended. In this order: a wake-up may drop a future of this lane, or a pointer whose
+    /// fetch is in it.
+    fn unlock(mut inner: MutexGuard<'_, Inner<T>>) {
+        let ended = inner.traffic.take_ended();
         drop(inner);
-        ended.into_iter().for_each(|(ending, result)| ending.set(result));
+        if !ended.is_empty() {
+            let waiting: Vec<_> = ended.into_iter().flat_map(|(ending, result)| ending.set(result)).collect();
+            wake_all(waiting);
+        }
     }
 
-    /// Puts a claimed miss in flight. `object` is the room for it.
-    pub(super) fn begin(
-        &self,
-        memory: &Memory,
-        slot: &Slot,
-        claimed: Word,
-        object: NewObject<'_>,
-        layout: Layout,
-    ) -> Arc<Ending> {
-        let ending = Arc::new(Ending::default());
-        let id = memory.slots.id_of(slot);
+    /// Puts a fetch in flight. The lane is watched anew for it.
+    pub(crate) fn begin<R>(&self, begin: impl FnOnce(&mut T) -> R) -> R {
         let mut inner = self.lock();
-        inner.next += 1;
-        let number = inner.next;
-        let mut fetch = Fetch {
-            id,
-            claimed,
-            layout,
-            room: Some(object.into_parts()),
-            large: None,
-            outstanding: 1,
-            error: None,
-            ending: Arc::clone(&ending),
-        };
-        let State::Fetching(place) = claimed.state() else { unreachable!("a claimed word says that it is being fetched") };
-        match place {
-            FarPlace::At(_) => inner.queue.push_back(Want { fetch: number, piece: None }),
-            FarPlace::Large(large) => {
-                fetch.large = memory.large_fars.get(large).filter(|far| far.size == layout.size());
-                let pieces = fetch.large.as_ref().map_or(0, |far| far.pieces.len());
-                fetch.outstanding = pieces;
-                inner.queue.extend((0..pieces).map(|piece| Want { fetch: number, piece: Some(piece) }));
-            }
-        }
-        let lost = fetch.outstanding == 0;
-        inner.fetches.insert(number, fetch);
-        inner.by_slot.insert(id, number);
-        if lost {
-            let error = memory.lost_large();
-            inner.fail(memory, number, error);
-        }
-        inner.pump(memory);
+        let result = begin(&mut inner.traffic);
+        inner.last_progress = None;
         Self::unlock(inner);
-        ending
+        result
     }
 
-    /// The fetch of `id`, if it is in this lane.
-    pub(super) fn find(&self, id: SlotId) -> Option<Arc<Ending>> {
-        let inner = self.lock();
-        let number = inner.by_slot.get(&id)?;
-        Some(Arc::clone(&inner.fetches.get(number)?.ending))
+    /// Looks something up.
+    pub(crate) fn find<R>(&self, find: impl FnOnce(&T) -> R) -> R {
+        find(&self.lock().traffic)
     }
 
     /// Drives the lane if nobody does, as future number `who`.
-    pub(super) fn drive_as(&self, memory: &Memory, who: u64, now: Instant) -> Advice {
+    fn drive_as(&self, ground: &T::Ground, who: u64, now: Instant) -> Advice {
         let mut inner = self.lock();
         if inner.driver.is_some_and(|driver| driver != who) {
             return Advice::Wait;
         }
         inner.driver = Some(who);
-        if inner.last_look.is_some_and(|last| now.saturating_duration_since(last) < inner.interval()) {
+        if inner.last_look.is_some_and(|last| now.saturating_duration_since(last) < inner.traffic.interval()) {
             return Advice::Again;
         }
         inner.last_look = Some(now);
-        if inner.drive(memory, now) == Progress::Moved {
+        if inner.traffic.look(ground, now) == Progress::Moved {
             inner.last_progress = Some(now);
         }
+        // Kept when the driver lets go: until something comes, each tick is worth one look and no more.
         let since = *inner.last_progress.get_or_insert(now);
         let advice = if now.saturating_duration_since(since) < SPIN { Advice::Again } else { Advice::Slow };
         if advice == Advice::Slow {
             inner.driver = None;
-            inner.last_progress = None;
         }
         Self::unlock(inner);
         advice
     }
 
-    /// Future `who` needs the lane no more: if it was the driver, another waiting future is woken to become it.
-    pub(super) fn leave(&self, who: u64) {
+    /// Future `who` needs the lane no more: unless somebody else drives it, others that wait are woken to do so.
+    fn leave(&self, who: u64) {
         let next = {
             let mut inner = self.lock();
-            if inner.driver != Some(who) {
+            if inner.driver.is_some_and(|driver| driver != who) {
                 return;
             }
             inner.driver = None;
             inner.last_progress = None;
-            inner.fetches.values().next().map(|fetch| Arc::clone(&fetch.ending))
+            inner.traffic.in_flight().find(|ending| ending.is_awaited()).cloned()
         };
         if let Some(ending) = next {
             ending.wake();
@@ -266,237 +164,91 @@ impl Lane {
     ///
     /// A lane whose driver is at work is left to it: who completes a fetch wakes its tasks, and an executor that is busy learns of a wake from
     /// another thread much later than of one of its own (glommio: at its next look at the kernel, up to 100 ms).
-    pub(super) fn help(&self, memory: &Memory, now: Instant) -> bool {
-        let Ok(mut inner) = self.0.try_lock() else { return true };
+    pub(crate) fn help(&self, ground: &T::Ground, now: Instant) -> bool {
+        let mut inner = match self.0.try_lock() {
+            Ok(inner) => inner,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return true,
+        };
         let looked = inner.last_look.is_some_and(|last| now.saturating_duration_since(last) < DRIVER_PATIENCE);
         if inner.driver.is_some() && looked {
             return true;
         }
         // Its future may be kept without being polled, or forgotten: whoever is polled next may take over.
-        let absent = inner.driver.take().is_some();
-        inner.last_progress = None;
-        let _ = inner.drive(memory, now);
-        let waiting: Vec<_> =
-            if absent { inner.fetches.values().map(|fetch| Arc::clone(&fetch.ending)).collect() } else { Vec::new() };
-        let busy = !inner.fetches.is_empty();
+        let is_absent = inner.driver.take().is_some();
+        if is_absent {
+            inner.last_progress = None;
+        }
+        if inner.traffic.look(ground, now) == Progress::Moved {
+            inner.last_progress = Some(now);
+        }
+        let waiting: Vec<_> = if is_absent { inner.traffic.in_flight().cloned().collect() } else { Vec::new() };
+        let is_busy = inner.traffic.in_flight().next().is_some();
         Self::unlock(inner);
         waiting.iter().for_each(|ending| ending.wake());
-        busy
+        is_busy
     }
 }
 
-impl Inner {
-    fn interval(&self) -> Duration {
-        let reads = self.readings.len();
-        if reads <= EAGER_READS { Duration::ZERO } else { (LOOK_PER_READ * reads as u32).min(LOOK_AT_MOST) }
+/// A future's place in a lane, for as long as it waits there. Dropped, it hands on what others need.
+pub(crate) struct Flight<T: Traffic> {
+    lane: Arc<Lane<T>>,
+    ending: Arc<Ending>,
+    who: u64,
+    /// Whether the ticker watches over the lane.
+    is_watched: bool,
+}
+
+impl<T: Traffic> std::fmt::Debug for Flight<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Flight").field("who", &self.who).finish_non_exhaustive()
+    }
+}
+
+impl<T: Traffic> Flight<T> {
+    /// Future `who` waits in `lane` for the fetch that ends with `ending`.
+    pub(crate) fn new(lane: Arc<Lane<T>>, ending: Arc<Ending>, who: u64) -> Self {
+        Flight { lane, ending, who, is_watched: false }
     }
 
-    fn drive(&mut self, memory: &Memory, now: Instant) -> Progress {
-        self.pump(memory);
-        let mut progress = Progress::Idle;
-        let mut done = std::mem::take(&mut self.done);
-        for session in self.sessions.iter_mut().flatten() {
-            if session.in_flight() > 0 && session.poll(now, &mut done) == Progress::Moved {
-                progress = Progress::Moved;
-            }
+    /// Whether the fetch has ended; drives the lane if need be. `tick` is the [ticker](super::ticker)'s `tick`.
+    pub(crate) fn poll(
+        &mut self,
+        ground: &T::Ground,
+        now: impl FnOnce() -> Instant,
+        waker: &Waker,
+        tick: impl Fn(Option<&Waker>) -> bool,
+    ) -> Poll<Result<()>> {
+        // Before the look who drives: a driver that leaves after that look must find the waker.
+        if let Some(result) = self.ending.poll(self.who, waker) {
+            return Poll::Ready(result);
         }
-        for completion in done.drain(..) {
-            self.complete(memory, completion);
+        let advice = self.lane.drive_as(ground, self.who, now());
+        if let Some(result) = self.ending.poll(self.who, waker) {
+            return Poll::Ready(result);
         }
-        self.done = done;
-        self.pump(memory);
-        progress
-    }
-
-    /// Submits what waits, as far as the sessions take it.
-    fn pump(&mut self, memory: &Memory) {
-        while let Some(want) = self.queue.front().copied() {
-            if want.piece.is_some() && self.pieces >= MAX_PIECES {
-                return;
-            }
-            match self.submit(memory, want) {
-                Ok(true) => drop(self.queue.pop_front()),
-                Ok(false) => return,
-                Err(error) => {
-                    self.queue.pop_front();
-                    self.read_failed(memory, want, error);
+        match advice {
+            Advice::Again => waker.wake_by_ref(),
+            Advice::Wait if self.is_watched => {}
+            Advice::Wait => {
+                // Once: the ticker goes on as long as anything is in flight.
+                self.is_watched = tick(None);
+                if !self.is_watched {
+                    waker.wake_by_ref();
                 }
             }
-        }
-    }
-
-    /// Submits a read. False if the session is busy.
-    fn submit(&mut self, memory: &Memory, want: Want) -> Result<bool> {
-        let Some(fetch) = self.fetches.get_mut(&want.fetch) else { return Ok(true) };
-        let addr = match (want.piece, &fetch.large) {
-            (Some(piece), Some(far)) => match memory.slots.slot(far.pieces[piece]).load().state() {
-                State::Absent(FarPlace::At(addr)) => addr,
-                _ => return Err(memory.lost_large()),
-            },
-            _ => match fetch.claimed.state() {
-                State::Fetching(FarPlace::At(addr)) => addr,
-                _ => return Err(memory.lost_large()),
-            },
-        };
-        let (server, at, incarnation) = memory.far.locate(addr)?;
-        self.sessions.resize_with(memory.far.servers().len(), || None);
-        let session = match &mut self.sessions[server] {
-            Some(session) if session.failure().is_none() => session,
-            // A failed session has nothing in flight any more, or its completions are still to be polled.
-            Some(session) if session.in_flight() > 0 => {
-                let _ = session;
-                return Ok(false);
+            Advice::Slow => {
+                tick(Some(waker));
             }
-            empty => empty.insert(memory.far.servers()[server].session()?),
-        };
-        let buf = match (want.piece, &fetch.large, &mut fetch.room) {
-            (Some(piece), Some(far), _) => {
-                let len = PIECE_BYTES.min(far.size - piece * PIECE_BYTES);
-                IoBuf::from(vec![0; IMAGE_HEADER_BYTES + len])
-            }
-            (_, _, Some(parts)) => {
-                let image = parts.image_start();
-                // SAFETY: header and contents of the busy object that `parts` is the room of, kept in `self.fetches` until the read has
-                // completed (a session hands buffers back before it goes); nobody else touches them while the object is busy.
-                unsafe { IoBuf::loan(image, IMAGE_HEADER_BYTES + fetch.layout.size()) }
-            }
-            _ => return Ok(true),
-        };
-        self.next += 1;
-        let token = self.next;
-        match session.submit(Op { token: Token(token), verb: Verb::Read, at, buf }) {
-            Submit::Accepted => {}
-            Submit::Busy(_) => return Ok(false),
-            Submit::Failed(_, cause) => return Err(memory.far.servers()[server].error(cause)),
         }
-        self.pieces += usize::from(want.piece.is_some());
-        self.readings.insert(token, Reading { want, server, addr, incarnation });
-        Ok(true)
-    }
-
-    fn complete(&mut self, memory: &Memory, completion: Completion) {
-        let Completion { token, buf, result, .. } = completion;
-        let Some(reading) = self.readings.remove(&token.0) else { return };
-        let Reading { want, server, addr, incarnation } = reading;
-        self.pieces -= usize::from(want.piece.is_some());
-        let Some(fetch) = self.fetches.get_mut(&want.fetch) else { return };
-        if let Err(cause) = result {
-            drop(buf);
-            return self.read_failed(memory, want, memory.far.servers()[server].error(cause));
-        }
-        let owner = match (want.piece, &fetch.large) {
-            (Some(piece), Some(far)) => far.pieces[piece],
-            _ => fetch.id,
-        };
-        if let Err(detail) = image::verify(owner, incarnation, addr, buf.as_slice()) {
-            drop(buf);
-            let moved = want.piece.is_some() && memory.slots.slot(owner).load().state() != State::Absent(FarPlace::At(addr));
-            if moved {
-                // The cleaner moved the piece between the look and the read.
-                return self.queue.push_back(want);
-            }
-            return self.read_failed(memory, want, memory.corrupt(addr, detail));
-        }
-        if let (Some(piece), Some(parts)) = (want.piece, &mut fetch.room) {
-            let start = piece * PIECE_BYTES;
-            let contents = &buf.as_slice()[IMAGE_HEADER_BYTES..];
-            parts.large_contents_mut()[start..start + contents.len()].copy_from_slice(contents);
-        }
-        drop(buf);
-        self.read_done(memory, want.fetch);
-    }
-
-    fn read_failed(&mut self, memory: &Memory, want: Want, error: Error) {
-        if let Some(fetch) = self.fetches.get_mut(&want.fetch) {
-            fetch.error.get_or_insert(error);
-        }
-        self.read_done(memory, want.fetch);
-    }
-
-    fn fail(&mut self, memory: &Memory, number: u64, error: Error) {
-        if let Some(fetch) = self.fetches.get_mut(&number) {
-            fetch.error = Some(error);
-            fetch.outstanding = 1;
-        }
-        self.read_done(memory, number);
-    }
-
-    /// One read of a fetch has ended; with the last, the fetch does.
-    fn read_done(&mut self, memory: &Memory, number: u64) {
-        let Some(fetch) = self.fetches.get_mut(&number) else { return };
-        fetch.outstanding -= 1;
-        if fetch.outstanding > 0 {
-            return;
-        }
-        let Some(mut fetch) = self.fetches.remove(&number) else { return };
-        self.by_slot.remove(&fetch.id);
-        let slot = memory.slots.slot(fetch.id);
-        let Some(parts) = fetch.room.take() else { return };
-        let object = NewObject::from_parts(memory, parts);
-        let result = match fetch.error {
-            None => {
-                memory.publish_fetched(slot, fetch.claimed, object, fetch.layout);
-                Ok(())
-            }
-            Some(error) => {
-                drop(object);
-                let given_back = slot.abandon_fetch(fetch.claimed);
-                debug_assert!(given_back.is_ok(), "a claimed word is changed by its claimer only");
-                Err(error)
-            }
-        };
-        self.ended.push((fetch.ending, result));
+        Poll::Pending
     }
 }
 
-impl Memory {
-    /// The lane of the calling thread.
-    pub(super) fn lane(&self) -> Arc<Lane> {
-        let number = crate::scope::thread_number();
-        let known = self.lanes.read(|lanes| lanes.get(number).cloned().flatten());
-        known.unwrap_or_else(|| {
-            self.lanes.update(|lanes| {
-                if lanes.len() <= number {
-                    lanes.resize(number + 1, None);
-                }
-                Arc::clone(lanes[number].get_or_insert_default())
-            })
-        })
-    }
-
-    /// Drives fetches that tasks have begun: their executors may be busy, or gone. Whether any is in flight.
-    pub(crate) fn help_fetches(&self) -> bool {
-        let lanes: Vec<Arc<Lane>> = self.lanes.read(|lanes| lanes.iter().flatten().cloned().collect());
-        if lanes.is_empty() {
-            return false;
-        }
-        let now = Instant::now();
-        lanes.iter().fold(false, |busy, lane| lane.help(self, now) | busy)
-    }
-
-    /// The error for a large object whose table entry and word disagree.
-    #[cold]
-    pub(super) fn lost_large(&self) -> Error {
-        Error::Corrupt {
-            server: self.far.server_names(),
-            segment: 0,
-            offset: 0,
-            detail: "the large object's pieces have no place",
-        }
-    }
-
-    /// The error of a wait that took too long.
-    #[cold]
-    pub(super) fn fetch_timeout(&self, waited: Duration) -> Error {
-        let cause = TransportError::Timeout { what: "a fetch begun elsewhere in this process", after: waited };
-        Error::transport(self.far.server_names(), cause)
-    }
-}
-
-/// The start of a busy object's image. Kept apart, so that the loan's argument stands beside it.
-impl Parts {
-    fn image_start(&self) -> NonNull<u8> {
-        let start = (self.addr().get() - IMAGE_HEADER_BYTES) as *mut u8;
-        NonNull::new(start).expect("objects do not lie at address 16")
+impl<T: Traffic> Drop for Flight<T> {
+    fn drop(&mut self) {
+        // Before the role is handed on: not to this future.
+        self.ending.forget(self.who);
+        self.lane.leave(self.who);
     }
 }

@@ -23,6 +23,8 @@ const SPINS_FOR_FETCH: u32 = 2000;
 impl Memory {
     /// One step towards a local copy of an object whose word was `seen`, not present. The caller looks at the word again.
     pub(super) fn bring_in(&self, slot: &Slot, seen: Word, layout: Layout, hint: AccessHint) -> Result<()> {
+        #[cfg(farptr_zeal)]
+        self.legal_point();
         match seen.state() {
             State::Absent(place) => match slot.claim_fetch(seen) {
                 Ok(claimed) => self.swap_in(slot, claimed, place, layout, hint),

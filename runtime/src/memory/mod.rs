@@ -2,22 +2,31 @@
 //!
 //! - `object.rs`: making objects and giving them up. `room.rs`: what happens when local memory is short.
 //! - `access.rs`: the slow path of a deref, by the protocol of [`crate::word`]. `miss.rs`: swap-in.
-//! - `lane.rs`, `ticker.rs`, `task.rs`: misses in flight, and the futures that wait for them.
-//! - `pin.rs`: pins. `stats.rs`: counters.
+//! - `lane.rs`: misses in flight, who drives them and who is woken. `reads.rs`: their bytes. `ending.rs`, `wakers.rs`: who waits for what. `ticker.rs`:
+//!   who looks after the others. `task.rs`: the futures.
+//! - `pin.rs`: pins. `stats.rs`: counters. `zeal.rs`: legal points, in one of the checking configurations.
 //!
 //! A [`Memory`] lives in an `Arc`. Every slot in use holds one strong count of it, so that a smart pointer, which knows
 //! its slot only, can rely on the memory behind it ([`Memory::of`]). The evacuator, which a memory has one of, is reached
 //! through [`Relief`].
 
 mod access;
-mod lane;
+pub(crate) mod ending;
+pub(crate) mod lane;
 mod miss;
 mod object;
 pub(crate) mod pin;
+mod reads;
 mod room;
 mod stats;
 mod task;
-mod ticker;
+pub(crate) mod ticker;
+pub(crate) mod wakers;
+#[cfg(farptr_zeal)]
+mod zeal;
+
+#[cfg(all(test, not(farptr_loom)))]
+mod tests;
 
 pub use access::Intent;
 pub use object::{NewObject, Origin};
@@ -77,8 +86,8 @@ pub struct Memory {
     pub(crate) timeout: Duration,
     relief: OnceLock<Arc<dyn Relief>>,
     /// By thread number.
-    lanes: Rcu<Vec<Option<Arc<lane::Lane>>>>,
-    ticker: ticker::Ticker,
+    lanes: Rcu<Vec<Option<Arc<lane::Lane<reads::Reads>>>>>,
+    ticker: ticker::Ticker<std::thread::Thread>,
     wanted: AtomicUsize,
     weak: Weak<Memory>,
     /// Bytes evacuated so far: the clock of the ghost memory.
@@ -150,33 +159,38 @@ impl Memory {
 
     /// Takes a row of slots for a container, which owns the memory as well.
     pub fn alloc_slots(self: &Arc<Self>, class: crate::slot::UnitClass) -> Result<SlotId> {
+        #[cfg(farptr_zeal)]
+        self.legal_point();
         let id = self.room_for_slots(class)?;
         std::mem::forget(Arc::clone(self));
         Ok(id)
     }
 
-    /// Gives a slot back whose object has been released.
+    /// Gives a slot back whose object has been released, and the count of the memory that it held.
     ///
     /// # Safety
     /// `slot` came from [`Memory::alloc_slot`] of a memory that nobody else will free it to; it is vacant, and nobody uses it again.
     pub unsafe fn free_slot(slot: NonNull<Slot>) {
-        // SAFETY: as the caller says, the slot is in use until here.
-        let memory = unsafe { Memory::of(slot) };
-        // SAFETY: the slot lies in the memory's table, which lives at least until the count is given up below.
+        // SAFETY: as the caller says, the slot is in use until here, so its table exists.
+        let owner = unsafe { owner_of(slot) }.cast::<Memory>();
+        // SAFETY: the owner is what `Arc::as_ptr` returned in `new`, and `alloc_slots` forgot one strong count for this slot, which is taken back here,
+        // once. By value, so that the memory can't go before the slot has been given back to it.
+        let memory = unsafe { Arc::from_raw(owner) };
+        // SAFETY: the slot lies in the table of the memory, which `memory` keeps.
         let id = memory.slots.id_of(unsafe { slot.as_ref() });
-        // SAFETY: passed on.
-        unsafe { memory.free_slots(id, crate::slot::UnitClass::One) };
+        memory.slots.free(id, crate::slot::UnitClass::One, &memory.budget);
     }
 
-    /// Gives a row of vacant slots back.
+    /// Gives a row of vacant slots back, and the count of the memory that it held. The caller's own keeps the memory meanwhile.
     ///
     /// # Safety
-    /// `id` came from [`Memory::alloc_slots`] with the same class; all its slots are vacant or were never used, and nobody uses them
-    /// again. The strong count that the row held is given up: `self` may be gone afterwards unless the caller holds another.
-    pub unsafe fn free_slots(&self, id: SlotId, class: crate::slot::UnitClass) {
+    /// `id` came from [`Memory::alloc_slots`] of this memory with the same class; all its slots are vacant or were never used, and nobody uses them
+    /// again.
+    pub unsafe fn free_slots(self: &Arc<Self>, id: SlotId, class: crate::slot::UnitClass) {
         self.slots.free(id, class, &self.budget);
-        // SAFETY: `alloc_slots` forgot one strong count for this row, and the caller promises that it is given up once.
-        unsafe { Arc::decrement_strong_count(std::ptr::from_ref(self)) };
+        // SAFETY: the pointer is that of an `Arc`; `alloc_slots` forgot one strong count for this row, and the caller promises that it is given
+        // up once. It is not the last: the borrowed `Arc` has another.
+        unsafe { Arc::decrement_strong_count(Arc::as_ptr(self)) };
     }
 
     /// The slot of number `id`, which `alloc_slots` returned (plus an index in the row).

@@ -6,6 +6,7 @@ use crate::budget::Party;
 use crate::error::{Error, Result};
 use crate::far::image::image_bytes;
 use crate::heap::{HEADER_BYTES, LargeObject, ObjectHeader, QueueKind};
+use crate::poison;
 use crate::scope::Scope;
 use crate::slot::UnitClass;
 use crate::steps;
@@ -177,6 +178,8 @@ impl Memory {
     /// Local room for an object of `layout` that `slot` will own. Waits for evacuation if need
     /// be and allowed.
     pub fn new_object(&self, slot: SlotId, layout: Layout, origin: Origin) -> Result<NewObject<'_>> {
+        #[cfg(farptr_zeal)]
+        self.legal_point();
         if layout.align() > crate::arena::PAGE {
             return Err(Error::CapacityOverflow {
                 what: "an object's alignment",
@@ -338,6 +341,9 @@ impl Memory {
                         }
                         if self.is_large(layout) {
                             self.free_large(addr);
+                        } else if !word.is_relocating() {
+                            // SAFETY: dead, and without a mark before, so not even the evacuator reads it; the scope still holds its segment.
+                            unsafe { poison::given_up(addr.get(), layout.size()) };
                         }
                         return Ok(());
                     }

@@ -98,12 +98,16 @@ impl Memory {
 
     /// Pins the object if it is present. Counts as a use unless this thread's hint is non-temporal.
     pub fn try_pin_present(&self, slot: &Slot) -> bool {
+        #[cfg(farptr_zeal)]
+        self.legal_point();
         self.pins.try_pin_as(slot, current_hint())
     }
 
     /// Takes one pin away.
     pub fn unpin(&self, slot: &Slot) {
         self.pins.unpin(slot);
+        #[cfg(farptr_zeal)]
+        self.legal_point();
     }
 }
 

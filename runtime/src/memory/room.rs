@@ -22,6 +22,10 @@ pub trait Relief: Send + Sync + std::fmt::Debug {
     /// The caller, outside any scope, can't go on without about `bytes`: runs a round, or waits for another's. Returns when it is worth trying again, or with
     /// the reason why it is not.
     fn relieve(&self, memory: &Memory, bytes: usize) -> Result<()>;
+
+    /// The caller, without references, is at a legal point.
+    #[cfg(farptr_zeal)]
+    fn zeal(&self, memory: &Memory, pass: scope::zeal::Pass) -> scope::zeal::Ended;
 }
 
 /// How long a thread inside a scope tries again before it gets `ScopeExhausted`: a round that does not wait for this scope is
@@ -115,6 +119,8 @@ impl Memory {
 
     /// Charges `bytes` of a container's own table to the budget. Free segments give way.
     pub fn charge_table(&self, bytes: usize) -> Result<()> {
+        #[cfg(farptr_zeal)]
+        self.legal_point();
         self.with_room(bytes, || self.try_charge(Party::Creator, bytes).then_some(()))
     }
 

@@ -2,7 +2,8 @@
 #![forbid(unsafe_code)]
 
 use super::Memory;
-use super::lane::{Advice, Ending, Lane};
+use super::lane::Flight;
+use super::reads::Reads;
 use crate::budget::Party;
 use crate::error::{Error, Result};
 use crate::heap::LargeObject;
@@ -11,7 +12,6 @@ use crate::word::{FarPlace, Slot, State};
 use std::alloc::Layout;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Instant;
@@ -31,9 +31,7 @@ pub struct BringIn<'a> {
     layout: Layout,
     hint: AccessHint,
     who: u64,
-    flight: Option<(Arc<Lane>, Arc<Ending>)>,
-    /// Whether the ticker watches over the lane.
-    watched: bool,
+    flight: Option<Flight<Reads>>,
     polls: u32,
     started: Option<Instant>,
 }
@@ -42,7 +40,7 @@ impl Memory {
     /// Brings an object in, without blocking the thread. The claim and the bytes on their way survive the future.
     pub fn bring_in_async<'a>(&'a self, slot: &'a Slot, layout: Layout, hint: AccessHint) -> BringIn<'a> {
         let who = FUTURES.fetch_add(1, Ordering::Relaxed);
-        BringIn { memory: self, slot, layout, hint, who, flight: None, watched: false, polls: 0, started: None }
+        BringIn { memory: self, slot, layout, hint, who, flight: None, polls: 0, started: None }
     }
 
     /// Waits until `ready` says yes, at most for the memory's timeout.
@@ -73,30 +71,13 @@ impl Memory {
 impl BringIn<'_> {
     /// A look at the word; `None` if it must be looked at again.
     fn step(&mut self, context: &mut Context<'_>) -> Option<Poll<Result<()>>> {
-        if let Some((lane, ending)) = &self.flight {
-            let lane = Arc::clone(lane);
-            if let Some(result) = ending.poll(context.waker()) {
-                return Some(self.land(&lane, result));
+        if let Some(flight) = &mut self.flight {
+            let memory = self.memory;
+            let poll = flight.poll(memory, Instant::now, context.waker(), |waker| memory.tick(waker));
+            if poll.is_ready() {
+                self.flight = None;
             }
-            let advice = lane.drive_as(self.memory, self.who, Instant::now());
-            if let Some(result) = self.flight.as_ref().and_then(|(_, ending)| ending.poll(context.waker())) {
-                return Some(self.land(&lane, result));
-            }
-            match advice {
-                Advice::Again => context.waker().wake_by_ref(),
-                Advice::Wait if self.watched => {}
-                Advice::Wait => {
-                    // Once: the ticker goes on as long as anything is in flight.
-                    self.watched = self.memory.tick(None);
-                    if !self.watched {
-                        context.waker().wake_by_ref();
-                    }
-                }
-                Advice::Slow => {
-                    self.memory.tick(Some(context.waker()));
-                }
-            }
-            return Some(Poll::Pending);
+            return Some(poll);
         }
         let word = self.slot.load();
         match word.state() {
@@ -104,9 +85,10 @@ impl BringIn<'_> {
             State::Absent(place) => self.begin(place, word, context),
             State::Fetching(_) => {
                 let lane = self.memory.lane();
-                match lane.find(self.memory.slots.id_of(self.slot)) {
+                let id = self.memory.slots.id_of(self.slot);
+                match lane.find(|reads| reads.find(id)) {
                     Some(ending) => {
-                        self.flight = Some((lane, ending));
+                        self.flight = Some(Flight::new(lane, ending, self.who));
                         None
                     }
                     None => Some(self.wait(context, None)),
@@ -114,13 +96,6 @@ impl BringIn<'_> {
             }
             State::Vacant => unreachable!("a pointer's slot is in use as long as the pointer lives"),
         }
-    }
-
-    fn land(&mut self, lane: &Lane, result: Result<()>) -> Poll<Result<()>> {
-        self.flight = None;
-        self.watched = false;
-        lane.leave(self.who);
-        Poll::Ready(result)
     }
 
     fn begin(&mut self, place: FarPlace, word: crate::word::Word, context: &mut Context<'_>) -> Option<Poll<Result<()>>> {
@@ -132,8 +107,8 @@ impl BringIn<'_> {
             }
             Ok(Some(object)) => {
                 let lane = memory.lane();
-                let ending = lane.begin(memory, self.slot, claimed, object, self.layout);
-                self.flight = Some((lane, ending));
+                let ending = lane.begin(|reads| reads.begin(memory, self.slot, claimed, object, self.layout));
+                self.flight = Some(Flight::new(lane, ending, self.who));
                 None
             }
             Ok(None) => {
@@ -177,6 +152,8 @@ impl Future for BringIn<'_> {
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
+        #[cfg(farptr_zeal)]
+        this.memory.legal_point();
         loop {
             if let Some(poll) = this.step(context) {
                 return poll;
@@ -188,8 +165,7 @@ impl Future for BringIn<'_> {
 impl Drop for BringIn<'_> {
     /// The fetch goes on without the future: somebody must look after it.
     fn drop(&mut self) {
-        if let Some((lane, _)) = self.flight.take() {
-            lane.leave(self.who);
+        if self.flight.take().is_some() {
             self.memory.tick(None);
         }
     }

@@ -30,6 +30,9 @@ struct Local {
     hint: Cell<AccessHint>,
     /// The hint outside all scopes.
     hint_outside: Cell<AccessHint>,
+    /// Each grace period that the thread begins refreshes its own scope, in which no reference is left: see [`super::zeal`].
+    #[cfg(farptr_zeal)]
+    lets_end: Cell<bool>,
 }
 
 thread_local! {
@@ -40,6 +43,8 @@ thread_local! {
             depth: Cell::new(0),
             hint: Cell::new(AccessHint::Normal),
             hint_outside: Cell::new(AccessHint::Normal),
+            #[cfg(farptr_zeal)]
+            lets_end: Cell::new(false),
         }
     };
     static REGISTRATION: RefCell<Option<Registration>> = const { RefCell::new(None) };
@@ -118,6 +123,8 @@ impl Scope {
 
     #[inline(always)]
     fn with_hint(hint: Option<AccessHint>) -> Self {
+        #[cfg(farptr_zeal)]
+        super::zeal::point();
         LOCAL.with(|local| {
             let depth = local.depth.get();
             if depth == 0 {
@@ -146,6 +153,12 @@ impl Scope {
             if local.depth.get() == 1 {
                 // SAFETY: as in `with_hint`; a scope is open, so the record is set.
                 unsafe { &*local.record.get() }.refresh();
+                #[cfg(farptr_zeal)]
+                {
+                    local.lets_end.set(true);
+                    super::zeal::point_without_references();
+                    local.lets_end.set(false);
+                }
             }
         });
     }
@@ -169,6 +182,8 @@ impl Drop for Scope {
                 local.hint.set(local.hint_outside.get());
                 // SAFETY: as in `with_hint`; the scope that ends here had set the record.
                 unsafe { &*local.record.get() }.leave();
+                #[cfg(farptr_zeal)]
+                super::zeal::point();
             }
         });
     }
@@ -242,5 +257,13 @@ pub fn thread_number() -> usize {
 /// Begins a grace period over all threads of the process.
 #[must_use]
 pub fn begin_grace() -> super::Grace {
-    THREADS.begin_grace()
+    let grace = THREADS.begin_grace();
+    #[cfg(farptr_zeal)]
+    LOCAL.with(|local| {
+        if local.lets_end.get() {
+            // SAFETY: as in `with_hint`; set inside a scope only.
+            unsafe { &*local.record.get() }.refresh();
+        }
+    });
+    grace
 }

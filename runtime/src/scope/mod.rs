@@ -37,6 +37,8 @@
 mod grace;
 mod guard;
 mod record;
+#[cfg(farptr_zeal)]
+pub mod zeal;
 
 pub use grace::Grace;
 pub(crate) use guard::current_hint;
@@ -45,9 +47,9 @@ pub use record::{Registry, ThreadRecord};
 
 use crate::sync::{Ordering, fence};
 
-/// The mutator's fence between its clock and its first load.
+/// The mutator's fence between its clock and its first load; also that of who rings an [alarm](crate::alarm).
 #[inline(always)]
-fn light_fence() {
+pub(crate) fn light_fence() {
     #[cfg(not(farptr_loom))]
     {
         if guard::scopes_must_fence() {
@@ -61,12 +63,12 @@ fn light_fence() {
     fence(Ordering::SeqCst);
 }
 
-/// The evacuator's fence between its marks and its look at the clocks.
+/// The evacuator's fence between its marks and its look at the clocks; also that of who is about to sleep by an [alarm](crate::alarm).
 ///
 /// False if it could not be made: scopes rely on the kernel's part, and a thread can have been forbidden the system call since (by a
 /// seccomp filter of its own). Then nothing may be concluded from the clocks.
 #[must_use]
-fn heavy_fence() -> bool {
+pub(crate) fn heavy_fence() -> bool {
     #[cfg(not(farptr_loom))]
     if crate::sys::barrier() == crate::sys::Barrier::Expedited {
         return crate::sys::expedited_barrier();

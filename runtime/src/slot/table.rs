@@ -334,45 +334,6 @@ mod tests {
     }
 
     #[test]
-    fn units_are_disjoint_and_come_back_and_the_budget_with_them() {
-        let (table, budget) = (SlotTable::new(), budget());
-        for class in UnitClass::ALL {
-            let ids: Vec<_> = (0..600 / class.slots() + 2)
-                .map(|_| table.alloc(class, &budget, |bytes| budget.try_charge(Party::Mutator, bytes)).unwrap())
-                .collect();
-            let mut sorted = ids.clone();
-            sorted.sort();
-            assert!(sorted.windows(2).all(|pair| pair[1].0 - pair[0].0 >= class.slots() as u32));
-            assert!(budget.used() >= ids.len() * class.slots() * 8);
-            for id in ids {
-                assert_eq!(table.id_of(table.slot(id)), id);
-                let row = table.row(id, class);
-                let last = SlotId(id.0 + class.slots() as u32 - 1);
-                assert_eq!((row.len(), table.id_of(&row[0]), table.id_of(row.last().unwrap())), (class.slots(), id, last));
-                table.slot(id).vacate();
-                table.free(id, class, &budget);
-            }
-        }
-        table.trim(&budget);
-        assert_eq!(budget.used(), 0);
-    }
-
-    #[test]
-    fn full_budget_is_an_error_and_a_freed_slot_serves_again() {
-        let table = SlotTable::new();
-        let budget = Budget::new(PAGE, 0);
-        let ids: Vec<_> = (0..SLOTS_PER_BLOCK)
-            .map(|_| table.alloc(UnitClass::One, &budget, |bytes| budget.try_charge(Party::Mutator, bytes)).unwrap())
-            .collect();
-        assert!(matches!(
-            table.alloc(UnitClass::One, &budget, |bytes| budget.try_charge(Party::Mutator, bytes)),
-            Err(NoSlot::Budget)
-        ));
-        table.free(ids[17], UnitClass::One, &budget);
-        assert_eq!(table.alloc(UnitClass::One, &budget, |bytes| budget.try_charge(Party::Mutator, bytes)).unwrap(), ids[17]);
-    }
-
-    #[test]
     fn any_number_may_be_asked_for() {
         let (table, budget) = (SlotTable::new(), budget());
         let id = table.alloc(UnitClass::One, &budget, |bytes| budget.try_charge(Party::Mutator, bytes)).unwrap();

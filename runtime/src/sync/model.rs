@@ -8,6 +8,12 @@
 
 use loom::sync::Condvar;
 use loom::sync::atomic::{AtomicU64 as Inner, Ordering};
+use std::time::Duration;
+
+/// As `std::thread::park_timeout`. Loom knows no time: here nobody is woken by it, so that a wake-up that is lost is found.
+pub fn park_timeout(_at_most: Duration) {
+    loom::thread::park();
+}
 
 /// As `std::sync::atomic::AtomicU64`, as far as it is used.
 #[derive(Debug)]

@@ -20,9 +20,12 @@
 //! 3. `submit` refuses ([`Submit::Busy`]) rather than queueing without bound; the operation is handed back.
 //! 4. Ranges are checked by the server. A range that a slab can't hold is a protocol error that ends the connection.
 //! 5. Operations on overlapping ranges in flight at once have no defined order. The far log never has any.
+//! 6. A write that failed may have taken effect, wholly or in part, or may do so later: see the far log for what follows from that.
 
 mod buf;
 pub mod embedded;
+#[cfg(any(test, feature = "faults"))]
+pub mod faulty;
 pub mod tcp;
 
 pub use buf::IoBuf;

@@ -393,9 +393,8 @@ impl ClientSession {
     fn expire(&mut self, now: Instant, done: &mut Vec<Completion>) {
         let timeout = self.timeout;
         let late = |what| TransportError::Timeout { what, after: timeout };
-        let mut gone = false;
         let (control, data_in_flight) = (&mut self.control, &mut self.data_in_flight);
-        self.tags.expire(now, timeout * (GIVE_UP - 1), |state| match state {
+        let gone = self.tags.expire(now, timeout * (GIVE_UP - 1), |state| match state {
             State::Data { token, verb, buf } => {
                 *data_in_flight -= 1;
                 let (what, remains) = match verb {
@@ -413,10 +412,8 @@ impl ClientSession {
                 control.push(ControlDone::Returned(Err(late("the return of a slab"))));
                 State::Abandoned(Late::Return)
             }
-            State::Abandoned(remains) => {
-                gone = true;
-                State::Abandoned(remains)
-            }
+            // Abandoned before its time: its reply has as long as any other's.
+            State::Abandoned(remains) => State::Abandoned(remains),
             State::Free => State::Free,
         });
         if gone {

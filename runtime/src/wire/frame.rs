@@ -177,6 +177,10 @@ pub fn decode_welcome(bytes: &[u8; WELCOME_BYTES]) -> Welcome {
     if theirs != VERSION {
         return Welcome::Refused { theirs, code: u32::from(Ending::Version.code()) };
     }
+    let zero = if code == 0 { &bytes[36..40] } else { &bytes[16..] };
+    if zero.iter().any(|byte| *byte != 0) {
+        return Welcome::Foreign;
+    }
     if code != 0 {
         return Welcome::Refused { theirs, code };
     }
@@ -318,6 +322,19 @@ mod tests {
             if let Some((tag, decoded)) = decode_reply(&reply) {
                 prop_assert_eq!(encode_reply(tag, decoded), reply);
             }
+        }
+
+        /// The fuzz target `frames` found that a welcome and a refusal could hold anything in the fields that must be zero.
+        #[test]
+        fn a_welcome_says_nothing_in_what_must_be_zero(at in 16usize..WELCOME_BYTES, bit in 0u32..8, why in 1u32..=12) {
+            let mut refusal = encode_refusal(Ending::from_code(why).expect("a known reason"));
+            let decoded = Welcome::Refused { theirs: VERSION, code: why };
+            prop_assert_eq!(decode_welcome(&refusal), decoded);
+            refusal[at] = 1 << bit;
+            prop_assert_eq!(decode_welcome(&refusal), Welcome::Foreign);
+            let mut welcome = encode_welcome(BorrowerToken([1; 16]), 1 << 18, 1 << 30);
+            welcome[36 + at % 4] = 1 << bit;
+            prop_assert_eq!(decode_welcome(&welcome), Welcome::Foreign);
         }
 
         #[test]

@@ -51,6 +51,8 @@ struct Entry {
     /// Upper half of the tag.
     generation: u16,
     deadline: Option<Instant>,
+    /// Its first deadline has passed; the one it has now is its last.
+    overdue: bool,
     state: State,
 }
 
@@ -58,7 +60,7 @@ impl InFlight {
     /// `count` free slots.
     pub(super) fn new(count: u16) -> Self {
         Self {
-            slots: (0..count).map(|_| Entry { generation: 0, deadline: None, state: State::Free }).collect(),
+            slots: (0..count).map(|_| Entry { generation: 0, deadline: None, overdue: false, state: State::Free }).collect(),
             free: (0..count).rev().collect(),
             undated: Vec::with_capacity(count.into()),
             earliest: None,
@@ -118,6 +120,7 @@ impl InFlight {
     pub(super) fn release(&mut self, slot: Slot) -> State {
         let entry = &mut self.slots[usize::from(slot)];
         entry.generation = entry.generation.wrapping_add(1);
+        entry.overdue = false;
         if entry.deadline.take().is_none() {
             // Answered before it was dated: the owner fed input without letting time pass first, which is allowed and rare.
             self.undated.retain(|undated| *undated != slot);
@@ -139,18 +142,22 @@ impl InFlight {
         self.earliest.is_some_and(|earliest| earliest <= now)
     }
 
-    /// Gives each overdue slot to `overdue`, which says what it stands for from now on, for `again` at most.
+    /// Gives each slot whose deadline has passed to `overdue`, which says what it stands for from now on, for `again` at most. Returns
+    /// whether `again` has passed for one as well.
     #[cold]
-    pub(super) fn expire(&mut self, now: Instant, again: Duration, mut overdue: impl FnMut(State) -> State) {
+    pub(super) fn expire(&mut self, now: Instant, again: Duration, mut overdue: impl FnMut(State) -> State) -> bool {
+        let mut gone = false;
         self.earliest = None;
         for entry in &mut self.slots {
             let Some(mut deadline) = entry.deadline else { continue };
             if deadline <= now {
+                gone |= std::mem::replace(&mut entry.overdue, true);
                 entry.state = overdue(std::mem::replace(&mut entry.state, State::Free));
                 deadline = now + again;
                 entry.deadline = Some(deadline);
             }
             self.earliest = Some(self.earliest.map_or(deadline, |earliest| earliest.min(deadline)));
         }
+        gone
     }
 }

@@ -372,6 +372,33 @@ fn a_server_that_never_answers_fails_the_session() {
     assert!(matches!(client.submit(read_op(3, 100)), Submit::Failed(..)));
 }
 
+/// The fuzz target `client` found that a control request which its owner had stopped waiting for, or the return of a slab that was lent too late, failed the
+/// session after one timeout instead of [`GIVE_UP`], with an error that spoke of all of them.
+#[test]
+fn an_abandoned_request_is_waited_for_as_long_as_any_other() {
+    let mut client = welcomed(4);
+    let (now, mut done) = (Instant::now(), Vec::new());
+    assert!(client.request(ControlVerb::Borrow));
+    client.abandon_control();
+    client.advance(now, &mut done);
+    client.advance(now + TIMEOUT, &mut done);
+    client.advance(now + TIMEOUT * GIVE_UP - Duration::from_millis(1), &mut done);
+    assert_eq!(client.failure(), None);
+    let late = frame::encode_reply(tag_of(&client), Reply::Lent(SlabId(1)));
+    client.output_sent(usize::MAX);
+    client.handle_input(&late, &mut done);
+
+    // It gives the slab back, and waits for that as long.
+    let now = now + TIMEOUT * GIVE_UP;
+    assert_eq!(client.output().len(), frame::REQUEST_BYTES);
+    client.advance(now, &mut done);
+    client.advance(now + TIMEOUT, &mut done);
+    client.advance(now + TIMEOUT * GIVE_UP - Duration::from_millis(1), &mut done);
+    assert_eq!(client.failure(), None);
+    client.advance(now + TIMEOUT * GIVE_UP, &mut done);
+    assert!(matches!(client.failure(), Some(TransportError::Timeout { .. })));
+}
+
 #[test]
 fn timeouts_start_when_the_operation_is_sent_not_when_the_session_was_last_used() {
     let mut client = welcomed(4);

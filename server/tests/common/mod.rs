@@ -3,7 +3,7 @@
 
 use farptr::FarMemory;
 use std::future::Future;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -80,4 +80,12 @@ pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
         }
         std::thread::park();
     }
+}
+
+/// Whether `test` can't be run, loudly: under zeal objects leave at every legal point, used or not, and `measured` says what that makes of it.
+pub(crate) fn zeal_contradicts(test: &str, measured: &str) -> bool {
+    if cfg!(farptr_zeal) {
+        writeln!(std::io::stderr(), "SKIPPED: {test}: under zeal {measured}").expect("standard error takes a line");
+    }
+    cfg!(farptr_zeal)
 }

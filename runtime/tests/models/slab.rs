@@ -1,0 +1,175 @@
+//! A lender's store against a table of slabs.
+#![forbid(unsafe_code)]
+
+use crate::config;
+use farptr_runtime::slab::{BorrowerId, STRIPE_BYTES, SlabError, SlabStore, SlabStoreConfig, Supply};
+use farptr_runtime::transport::{SlabId, SlabPos};
+use proptest::prelude::*;
+use std::collections::BTreeMap;
+
+const SLAB: u32 = 2 * STRIPE_BYTES as u32;
+const BORROWERS: usize = 3;
+
+#[derive(Debug, Clone)]
+enum Op {
+    /// A borrower is replaced by a new one, as after a reconnect; its slabs are taken back.
+    Anew(usize),
+    Lend(usize),
+    TakeBack(usize, u32),
+    Write {
+        who: usize,
+        slab: u32,
+        offset: u32,
+        len: usize,
+        byte: u8,
+    },
+    Read {
+        who: usize,
+        slab: u32,
+        offset: u32,
+        len: usize,
+    },
+    Scrub,
+}
+
+fn range() -> impl Strategy<Value = (u32, usize)> {
+    let offset = prop_oneof![
+        4 => 0..SLAB,
+        2 => (0..64u32).prop_map(|back| SLAB - back),
+        2 => (0..64u32).prop_map(|around| STRIPE_BYTES as u32 - 32 + around),
+        1 => any::<u32>(),
+    ];
+    (offset, prop_oneof![4 => 0..100usize, 1 => 0..SLAB as usize, 1 => Just(SLAB as usize)])
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    let slab = prop_oneof![12 => 0..5u32, 1 => any::<u32>()];
+    prop_oneof![
+        1 => (0..BORROWERS).prop_map(Op::Anew),
+        6 => (0..BORROWERS).prop_map(Op::Lend),
+        4 => (0..BORROWERS, slab.clone()).prop_map(|(who, slab)| Op::TakeBack(who, slab)),
+        6 => (0..BORROWERS, slab.clone(), range(), 1..=u8::MAX)
+            .prop_map(|(who, slab, (offset, len), byte)| Op::Write { who, slab, offset, len, byte }),
+        6 => (0..BORROWERS, slab, range()).prop_map(|(who, slab, (offset, len))| Op::Read { who, slab, offset, len }),
+        1 => Just(Op::Scrub),
+    ]
+}
+
+struct Model {
+    store: SlabStore,
+    supply: Supply,
+    slabs: usize,
+    borrowers: Vec<BorrowerId>,
+    lent: BTreeMap<u32, (BorrowerId, Vec<u8>)>,
+}
+
+impl Model {
+    fn new(slabs: usize, supply: Supply) -> Self {
+        // A part of a slab more, which is not lent.
+        let capacity = slabs as u64 * u64::from(SLAB) + u64::from(SLAB) / 2;
+        let store = SlabStore::new(SlabStoreConfig { capacity, slab_bytes: SLAB, supply }).unwrap();
+        let borrowers = (0..BORROWERS).map(|_| store.register()).collect();
+        Model { store, supply, slabs, borrowers, lent: BTreeMap::new() }
+    }
+
+    /// Why an access fails, if it must.
+    fn refusal(&self, who: BorrowerId, slab: u32, offset: u32, len: usize) -> Option<SlabError> {
+        match self.lent.get(&slab) {
+            Some((owner, _)) if *owner == who => {
+                (u64::from(offset) + len as u64 > u64::from(SLAB)).then_some(SlabError::Range { offset, len, slab_bytes: SLAB })
+            }
+            _ => Some(SlabError::NotYours { slab: SlabId(slab) }),
+        }
+    }
+
+    fn apply(&mut self, op: &Op) {
+        match *op {
+            Op::Anew(who) => {
+                let old = std::mem::replace(&mut self.borrowers[who], self.store.register());
+                let before = self.lent.len();
+                self.lent.retain(|_, (owner, _)| *owner != old);
+                assert_eq!(self.store.take_back_all(old), before - self.lent.len());
+                assert!(!self.borrowers[..].contains(&old), "a name is used twice");
+            }
+            Op::Lend(who) => self.lend(self.borrowers[who]),
+            Op::TakeBack(who, slab) => {
+                let who = self.borrowers[who];
+                let expected = match self.lent.get(&slab) {
+                    Some((owner, _)) if *owner == who => Ok(()),
+                    _ => Err(SlabError::NotYours { slab: SlabId(slab) }),
+                };
+                assert_eq!(self.store.take_back(who, SlabId(slab)), expected);
+                if expected.is_ok() {
+                    self.lent.remove(&slab);
+                }
+            }
+            Op::Write { who, slab, offset, len, byte } => {
+                let who = self.borrowers[who];
+                let bytes: Vec<u8> = (0..len).map(|at| byte.wrapping_add(at as u8)).collect();
+                let refusal = self.refusal(who, slab, offset, len);
+                let at = SlabPos { slab: SlabId(slab), offset };
+                assert_eq!(self.store.check(who, at, len).err(), refusal);
+                assert_eq!(self.store.write(who, at, &bytes).err(), refusal);
+                if refusal.is_none() {
+                    let (_, contents) = self.lent.get_mut(&slab).unwrap();
+                    contents[offset as usize..offset as usize + len].copy_from_slice(&bytes);
+                }
+            }
+            Op::Read { who, slab, offset, len } => {
+                let who = self.borrowers[who];
+                let at = SlabPos { slab: SlabId(slab), offset };
+                let mut found = vec![0xa5; len];
+                self.store.prefetch(who, at, len);
+                let refusal = self.refusal(who, slab, offset, len);
+                assert_eq!(self.store.read(who, at, &mut found).err(), refusal);
+                match refusal {
+                    None => assert!(found == self.lent[&slab].1[offset as usize..offset as usize + len], "other bytes"),
+                    Some(_) => assert!(found.iter().all(|byte| *byte == 0xa5), "a refused read gave something away"),
+                }
+            }
+            Op::Scrub => {
+                self.store.scrub_one();
+            }
+        }
+        self.check();
+    }
+
+    fn lend(&mut self, who: BorrowerId) {
+        let lent = self.store.lend(who);
+        if self.lent.len() == self.slabs {
+            assert_eq!(lent, Err(SlabError::Full { capacity: self.store.capacity() }));
+            return;
+        }
+        let slab = lent.unwrap();
+        let mut found = vec![1; SLAB as usize];
+        self.store.read(who, SlabPos { slab, offset: 0 }, &mut found).unwrap();
+        assert!(found.iter().all(|byte| *byte == 0), "a lent slab holds the last borrower's bytes");
+        assert!(self.lent.insert(slab.0, (who, found)).is_none(), "{slab:?} is lent twice");
+    }
+
+    fn check(&self) {
+        let lent = self.lent.len() as u64 * u64::from(SLAB);
+        assert_eq!((self.store.lent_bytes(), self.store.capacity()), (lent, self.slabs as u64 * u64::from(SLAB)));
+        let resident = if self.supply == Supply::Upfront { self.store.capacity() } else { lent };
+        assert_eq!(self.store.resident_bytes() as u64, resident);
+    }
+}
+
+proptest! {
+    #![proptest_config(config(100))]
+
+    #[test]
+    fn store_lends_each_slab_zeroed_to_one_borrower_at_a_time(
+        slabs in 1..5usize,
+        supply in prop_oneof![Just(Supply::OnDemand), Just(Supply::Upfront)],
+        ops in prop::collection::vec(op(), 1..80),
+    ) {
+        let mut model = Model::new(slabs, supply);
+        ops.iter().for_each(|op| model.apply(op));
+        for (slab, (who, contents)) in &model.lent {
+            let mut found = vec![0; SLAB as usize];
+            model.store.read(*who, SlabPos { slab: SlabId(*slab), offset: 0 }, &mut found).unwrap();
+            prop_assert!(found == *contents, "slab {slab}");
+        }
+    }
+}
