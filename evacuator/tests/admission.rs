@@ -1,43 +1,24 @@
 //! Which queue an object is admitted to that comes in: that of the hotness policy, by what is known of the object.
 #![forbid(unsafe_code)]
 
+mod common;
+
 use farptr_evacuator::Evacuator;
-use farptr_runtime::addr::SlotId;
-use farptr_runtime::far::Server;
 use farptr_runtime::heap::QueueKind;
-use farptr_runtime::memory::{Memory, MemoryConfig, Origin};
 use farptr_runtime::scope::AccessHint;
-use farptr_runtime::slot::UnitClass;
-use farptr_runtime::transport::embedded::{EmbeddedConfig, EmbeddedTransport};
 use std::alloc::Layout;
-use std::sync::Arc;
-use std::time::Duration;
 
 const BUDGET: usize = 4 << 20;
 
-fn layout() -> Layout {
-    Layout::new::<[u64; 16]>()
-}
-
-/// A memory with one object, which is absent.
-fn one_object() -> (Arc<Memory>, Arc<Evacuator>, SlotId) {
-    let config = EmbeddedConfig { capacity: 8 << 20, slab_bytes: 1 << 20 };
-    let server = Server::new(Arc::new(EmbeddedTransport::new(config).unwrap()));
-    let config = MemoryConfig { local_budget: BUDGET, shards: 1, timeout: Duration::from_secs(5), far_capacity: config.capacity };
-    let memory = Memory::new(config, vec![server]).unwrap();
+/// The queue of the only segment that is in use after the only object has left, `evacuated` bytes have followed, and it has come back.
+fn queue_after_a_miss(hint: AccessHint, evacuated: usize) -> QueueKind {
+    let (memory, layout) = (common::memory(BUDGET), Layout::new::<[u64; 16]>());
     let evacuator = Evacuator::start(&memory).unwrap();
-    let object = memory.alloc_slots(UnitClass::One).unwrap();
-    memory.new_object(object, layout(), Origin::New).unwrap().publish(memory.slot(object));
+    let object = common::object(&memory, layout);
     evacuator.evacuate_all(&memory).unwrap();
     assert!(!memory.slot(object).load().is_present());
-    (memory, evacuator, object)
-}
-
-/// The queue of the only segment that is in use.
-fn queue_after_a_miss(hint: AccessHint, evacuated_since: usize) -> QueueKind {
-    let (memory, _evacuator, object) = one_object();
-    memory.advance_ghost_clock(evacuated_since);
-    memory.prepare(memory.slot(object), layout(), hint).unwrap();
+    memory.advance_ghost_clock(evacuated);
+    memory.prepare(memory.slot(object), layout, hint).unwrap();
     memory.heap().seal_all();
     let kinds = [QueueKind::Transient, QueueKind::Young, QueueKind::Main];
     let used: Vec<QueueKind> = kinds.into_iter().filter(|kind| memory.heap().sealed(*kind) > 0).collect();

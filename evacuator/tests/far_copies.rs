@@ -5,8 +5,6 @@
 #![forbid(unsafe_code)]
 
 use farptr_evacuator::Evacuator;
-use farptr_evacuator::far_log::FarLog;
-use farptr_evacuator::round::{self, Mercy, RoundState};
 use farptr_runtime::addr::{FarAddr, SlotId};
 use farptr_runtime::far::Server;
 use farptr_runtime::far::image::{IMAGE_HEADER_BYTES, image_bytes};
@@ -254,22 +252,6 @@ fn what_could_not_be_written_stays_where_it_is() {
             world.bring_in(object).unwrap();
         }
     }
-}
-
-#[test]
-fn a_segment_that_was_relocated_out_of_waits_for_the_next_grace_period() {
-    let world = World::new(true, 1000);
-    let object = world.object();
-    world.access(object, Intent::Read);
-    assert!(world.memory.slot(object).load().is_hot());
-    let before = world.memory.slot(object).load().addr();
-    world.memory.heap().seal_all();
-    let (mut state, mut log) = (RoundState::default(), FarLog::default());
-    let outcome = round::run(&world.memory, &mut state, &mut log, Mercy::Spare, round::GRACE_LIMIT);
-    let word = world.memory.slot(object).load();
-    assert!(word.is_present() && word.addr() != before && !word.is_relocating(), "{word:?}");
-    assert_eq!((outcome.victims, outcome.freed_segments, state.has_limbo()), (1, 0, true));
-    assert_eq!(state.free_limbo(&world.memory), 1);
 }
 
 #[test]

@@ -95,6 +95,16 @@ pub(super) fn package(folder: &str) -> &'static str {
     }
 }
 
+impl Check {
+    /// Where its tests are, from the crate's folder.
+    fn sources(&self) -> Vec<String> {
+        match &self.test {
+            None => vec!["src".into()],
+            Some(test) => vec![format!("tests/{test}.rs"), format!("tests/{test}")],
+        }
+    }
+}
+
 impl TryFrom<String> for Check {
     type Error = String;
 
@@ -191,26 +201,34 @@ impl Weakening {
         Ok(texts)
     }
 
-    /// What is wrong with the tests it names, if one is nowhere in its crate. Looks for a function or a module of that name.
+    /// What is wrong with the tests it names, if one is not in its check's sources. Goes by the names of files, modules and functions.
     pub(super) fn missing_test(&self, root: &Path) -> Option<String> {
-        let folder = root.join(&self.check.folder);
-        let mut sources = String::new();
-        let mut left = vec![folder.join("src"), folder.join("tests")];
-        while let Some(folder) = left.pop() {
-            for path in fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()) {
-                if path.is_dir() {
-                    left.push(path);
-                } else if path.extension().is_some_and(|extension| extension == "rs") {
-                    sources += &fs::read_to_string(path).unwrap_or_default();
-                }
-            }
-        }
+        let mut sources = Vec::new();
+        read_all(&root.join(&self.check.folder), &self.check.sources(), &mut sources);
         let exists = |test: &str| {
-            let last = test.rsplit("::").find(|part| !part.is_empty()).unwrap_or_default();
-            sources.contains(&format!("fn {last}(")) || sources.contains(&format!("mod {last}"))
+            let mut segments: Vec<&str> = test.split("::").filter(|segment| !segment.is_empty()).collect();
+            let Some(last) = segments.pop() else { return false };
+            sources.iter().any(|(path, text)| {
+                let is_module = |name: &str| path.contains(&format!("/{name}/")) || path.contains(&format!("/{name}.rs"));
+                segments.iter().all(|name| is_module(name) || text.contains(&format!("mod {name}")))
+                    && (is_module(last) || text.contains(&format!("mod {last}")) || text.contains(&format!("fn {last}(")))
+            })
         };
         let missing = self.tests.iter().find(|test| !exists(test))?;
-        Some(format!("{}: there is no test `{missing}` in {}", self.name, self.check.folder))
+        Some(format!("{}: there is no test `{missing}` in {}", self.name, self.check))
+    }
+}
+
+/// Reads the Rust files below those `places` of `folder`, with their paths.
+fn read_all(folder: &Path, places: &[String], sources: &mut Vec<(String, String)>) {
+    let mut left: Vec<PathBuf> = places.iter().map(|place| folder.join(place)).collect();
+    while let Some(path) = left.pop() {
+        if path.is_dir() {
+            left.extend(fs::read_dir(&path).into_iter().flatten().flatten().map(|entry| entry.path()));
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            let text = fs::read_to_string(&path).unwrap_or_default();
+            sources.push((path.strip_prefix(folder).unwrap_or(&path).to_string_lossy().into_owned(), text));
+        }
     }
 }
 

@@ -1,0 +1,63 @@
+//! Rounds one by one, with nobody else at work, so that it is known what each must do.
+//!
+//! Who runs a round must be in no scope; here the test's own thread is, in place of another one's scope that outlasts the round.
+#![forbid(unsafe_code)]
+
+mod common;
+
+use farptr_evacuator::far_log::FarLog;
+use farptr_evacuator::round::{self, Mercy, RoundState};
+use farptr_runtime::memory::Intent;
+use farptr_runtime::scope::Scope;
+use std::alloc::Layout;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+const BUDGET: usize = 4 << 20;
+
+/// Scopes are the process's: one test's would hold back another's round.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[test]
+fn a_segment_that_was_relocated_out_of_waits_for_the_next_grace_period() {
+    let _alone = alone();
+    let (memory, layout) = (common::memory(BUDGET), Layout::new::<[u64; 16]>());
+    let object = common::object(&memory, layout);
+    let slot = memory.slot(object);
+    {
+        let _scope = Scope::enter();
+        memory.access_slow(slot, layout, Intent::Read).unwrap();
+    }
+    assert!(slot.load().is_hot());
+    let before = slot.load().addr();
+    memory.heap().seal_all();
+    let (mut state, mut log) = (RoundState::default(), FarLog::default());
+    let outcome = round::run(&memory, &mut state, &mut log, Mercy::Spare, round::GRACE_LIMIT);
+    let word = slot.load();
+    assert!(word.is_present() && word.addr() != before && !word.is_relocating(), "{word:?}");
+    assert_eq!((outcome.victims, outcome.freed_segments, state.has_limbo()), (1, 0, true));
+    assert_eq!(state.free_limbo(&memory), 1);
+}
+
+#[test]
+fn a_round_that_a_scope_outlasts_moves_nothing_and_leaves_no_mark() {
+    let _alone = alone();
+    let (memory, layout) = (common::memory(BUDGET), Layout::new::<[u64; 16]>());
+    let objects = [common::object(&memory, layout), common::object(&memory, layout)];
+    // One cold and one hot, so that there is one of each mark.
+    let scope = Scope::enter();
+    memory.access_slow(memory.slot(objects[0]), layout, Intent::Read).unwrap();
+    let before = objects.map(|object| memory.slot(object).load());
+    assert_eq!(before.map(|word| word.is_hot()), [true, false]);
+    memory.heap().seal_all();
+    let (mut state, mut log) = (RoundState::default(), FarLog::default());
+    let outcome = round::run(&memory, &mut state, &mut log, Mercy::Spare, round::GRACE_LIMIT);
+    assert!(outcome.scopes_too_long && !outcome.is_progress() && outcome.victims == 1, "{outcome:?}");
+    assert_eq!(objects.map(|object| memory.slot(object).load()), before);
+    drop(scope);
+    let outcome = round::run(&memory, &mut state, &mut log, Mercy::None, round::GRACE_LIMIT);
+    assert!(!outcome.scopes_too_long && outcome.freed_segments == 1, "{outcome:?}");
+    objects.iter().for_each(|object| assert!(!memory.slot(*object).load().is_present()));
+}
