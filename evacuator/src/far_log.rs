@@ -15,7 +15,7 @@
 //! flight, even if all that was in it is dead. And a write whose answer did not come may take effect later: its bytes may wait in the buffers of a
 //! connection that has been given up, behind a server that was stopped for a while. If the place had been written anew, an old image would overwrite one
 //! that counts as safe. So a segment in which a write failed is closed at that place, and when it is dead it is put in *quarantine* for longer than
-//! such bytes can be expected to lie around ([`QUARANTINE`]) before it is free. Should they come later still, the incarnation tells, and a read says `Corrupt`.
+//! such bytes can be expected to lie around (`QUARANTINE`) before it is free. Should they come later still, the incarnation tells, and a read says `Corrupt`.
 #![forbid(unsafe_code)]
 
 use farptr_runtime::addr::{FAR_SEGMENT_BYTES, FarAddr, FarSegmentId, SlotId};

@@ -15,7 +15,7 @@
 //! | [`client`] | what a program asks, what a server answers, and when | each operation completes once; no tag, buffer or slab is lost |
 //! | [`heap`] | operations on objects of all sizes, a budget far too small | contents are the model's; the budget holds; nothing is left |
 //! | [`map`] | operations on a map | as `std`'s |
-//! | [`vec`] | operations on a vector | as `std`'s |
+//! | [`mod@vec`] | operations on a vector | as `std`'s |
 //! | [`settings`] | a configuration file, variables | what is taken is in range and survives being written down; what isn't is explained |
 #![forbid(unsafe_code)]
 
