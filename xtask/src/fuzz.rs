@@ -72,6 +72,9 @@ pub(crate) struct Options {
     /// How long to run each
     #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     seconds: u32,
+    /// Draw inputs in the order that this number stands for [default: another order each time]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    seed: Option<u32>,
     /// How many targets to run at a time
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=64))]
     jobs: u8,
@@ -128,7 +131,7 @@ pub(crate) fn run(options: &Options, root: &Path, target_dir: &Path) -> Result<b
                 loop {
                     let next = queue.lock().expect("a runner doesn't panic").pop_front();
                     let Some(target) = next else { return };
-                    if let Err(failure) = fuzz(target, options.seconds, &places) {
+                    if let Err(failure) = fuzz(target, options, &places) {
                         println!("=== FAILED {}: {failure}", target.name);
                         failures.lock().expect("a runner doesn't panic").push((target.name, failure));
                     }
@@ -192,7 +195,8 @@ fn once(target: &Target, input: &Path, places: &Places<'_>) -> Result<bool, Stri
 }
 
 /// Fuzzes one target; the error is what it found.
-fn fuzz(target: &Target, seconds: u32, places: &Places<'_>) -> Result<(), String> {
+fn fuzz(target: &Target, options: &Options, places: &Places<'_>) -> Result<(), String> {
+    let seconds = options.seconds;
     let artifacts = places.folder("artifacts", target)?;
     let (found, kept) = (places.folder("corpus", target)?, places.kept(target));
     let log_path = places.work.join("logs").join(format!("{}.log", target.name));
@@ -207,6 +211,7 @@ fn fuzz(target: &Target, seconds: u32, places: &Places<'_>) -> Result<(), String
         "-reload=0",
         "-print_final_stats=1",
     ]);
+    command.args(options.seed.map(|seed| format!("-seed={seed}")));
     command.arg(format!("-artifact_prefix={}/", artifacts.display())).arg(found);
     if kept.is_dir() {
         command.arg(kept);
