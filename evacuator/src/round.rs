@@ -17,7 +17,7 @@ use farptr_runtime::budget::Party;
 use farptr_runtime::far::image::image_bytes;
 use farptr_runtime::heap::{HEADER_BYTES, ObjectHeader, QueueKind, SealedSegment, SegmentId};
 use farptr_runtime::memory::Memory;
-use farptr_runtime::scope::begin_grace;
+use farptr_runtime::scope::{begin_grace, in_scope};
 use farptr_runtime::steps::{self, Fate, Mark, Plan};
 use farptr_runtime::word::{FarPlace, Slot, State, Word};
 use farptr_runtime::{Error, Result, poison, sys};
@@ -113,9 +113,10 @@ impl RoundState {
         !self.limbo.is_empty()
     }
 
-    /// Frees the segments in limbo, after a grace period of their own. Returns how many.
+    /// Frees the segments in limbo, after a grace period of their own. Returns how many. None in a scope of the calling thread, which no grace period
+    /// that it waits for would outlast.
     pub fn free_limbo(&mut self, memory: &Memory) -> usize {
-        if self.limbo.is_empty() || !begin_grace().wait_until(Instant::now() + GRACE_LIMIT) {
+        if self.limbo.is_empty() || in_scope() || !begin_grace().wait_until(Instant::now() + GRACE_LIMIT) {
             return 0;
         }
         self.after_grace(memory)

@@ -34,7 +34,7 @@ fn a_segment_that_was_relocated_out_of_waits_for_the_next_grace_period() {
     let before = slot.load().addr();
     memory.heap().seal_all();
     let (mut state, mut log) = (RoundState::default(), FarLog::default());
-    let outcome = round::run(&memory, &mut state, &mut log, Mercy::Spare);
+    let outcome = round::run(&memory, &mut state, &mut log, Mercy::Spare, round::GRACE_LIMIT);
     let word = slot.load();
     assert!(word.is_present() && word.addr() != before && !word.is_relocating(), "{word:?}");
     assert_eq!((outcome.victims, outcome.freed_segments, state.has_limbo()), (1, 0, true));
@@ -53,11 +53,11 @@ fn a_round_that_a_scope_outlasts_moves_nothing_and_leaves_no_mark() {
     assert_eq!(before.map(|word| word.is_hot()), [true, false]);
     memory.heap().seal_all();
     let (mut state, mut log) = (RoundState::default(), FarLog::default());
-    let outcome = round::run(&memory, &mut state, &mut log, Mercy::Spare);
+    let outcome = round::run(&memory, &mut state, &mut log, Mercy::Spare, round::GRACE_LIMIT);
     assert!(outcome.scopes_too_long && !outcome.is_progress() && outcome.victims == 1, "{outcome:?}");
     assert_eq!(objects.map(|object| memory.slot(object).load()), before);
     drop(scope);
-    let outcome = round::run(&memory, &mut state, &mut log, Mercy::None);
+    let outcome = round::run(&memory, &mut state, &mut log, Mercy::None, round::GRACE_LIMIT);
     assert!(!outcome.scopes_too_long && outcome.freed_segments == 1, "{outcome:?}");
     objects.iter().for_each(|object| assert!(!memory.slot(*object).load().is_present()));
 }

@@ -311,7 +311,8 @@ impl FarMemory {
         !in_scope() && self.inner.evacuator.assist(&self.inner.memory)
     }
 
-    /// Gives memory that holds nothing any more back: local segments to the system, slabs to their servers.
+    /// Gives memory that holds nothing any more back: local segments to the system, slabs to their servers. Inside a scope of the calling thread, what
+    /// the scope may still refer to stays.
     ///
     /// # Errors
     /// If a server can't be told.

@@ -280,11 +280,16 @@ impl<T: Element> World<'_, T> {
     }
 
     fn iterate(&self) {
-        // One scope may see more than fits; half the budget does.
-        if self.far.len() * size_of::<T>() < BUDGET / 2 {
-            let scope = farptr::scope_non_temporal();
-            assert_eq!(self.far.iter(&scope).count(), self.model.len());
+        // One scope may see more than fits, and an iterator says so again and again.
+        let scope = farptr::scope_non_temporal();
+        let mut seen = 0;
+        for element in self.far.iter(&scope) {
+            match element {
+                Ok(_) => seen += 1,
+                Err(error) => return assert!(matches!(error, farptr::Error::ScopeExhausted { .. }), "{error}"),
+            }
         }
+        assert_eq!(seen, self.model.len());
     }
 
     fn compare(&self) {

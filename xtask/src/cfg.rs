@@ -25,7 +25,7 @@ pub(crate) fn as_compiler() -> Option<String> {
     let cfg = std::env::var(VARIABLE).ok()?;
     let mut args = std::env::args_os().skip(1);
     // `cargo xtask` run by something that itself runs under the variable is no compiler.
-    let compiler = args.next().filter(|first| is_compiler(first))?;
+    let compiler = args.next().filter(is_compiler)?;
     let error = Command::new(&compiler).args(args).args(cfg.split(',').flat_map(|cfg| ["--cfg", cfg])).exec();
     Some(format!("can't run {}: {error}", compiler.display()))
 }

@@ -13,6 +13,7 @@ mod lender;
 mod meanwhile;
 mod object;
 mod objects;
+mod stories;
 mod world;
 
 use farptr_evacuator::round::Mercy;

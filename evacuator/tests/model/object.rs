@@ -8,6 +8,7 @@ use farptr_runtime::memory::{Intent, Memory, Origin};
 use farptr_runtime::scope::{AccessHint, Hinted, Scope};
 use farptr_runtime::word::{FarPlace, Slot, State, Word};
 use std::alloc::Layout;
+use std::fmt;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
@@ -15,7 +16,6 @@ use std::sync::Arc;
 const TRIES: u32 = 4;
 
 /// An object. Never dropped by itself: the memory's books would not balance.
-#[derive(Debug)]
 pub(crate) struct Object {
     slot: NonNull<Slot>,
     layout: Layout,
@@ -23,6 +23,12 @@ pub(crate) struct Object {
     pins: usize,
     /// Where it was when it was pinned.
     held_at: Option<ObjectAddr>,
+}
+
+impl fmt::Debug for Object {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}, pinned {} times, {:?}", self.layout, self.pins, self.word())
+    }
 }
 
 /// What is found at rest of an object, without using it.
@@ -147,34 +153,34 @@ impl Object {
         }
     }
 
-    /// Moves the contents out and gives the object up. On an error it is as it was.
-    pub(crate) fn take(self, memory: &Memory) -> Result<(), (farptr_runtime::Error, Self)> {
+    /// Moves the contents out and makes the slot vacant: the object must be freed next. On an error it is as it was.
+    pub(crate) fn take(&mut self, memory: &Memory) -> Result<()> {
         let mut out = vec![0; self.len()];
         // SAFETY: the slot holds an object of this layout, no reference to which exists; `out` is as long.
-        match unsafe { memory.take_object(self.slot(), self.layout, out.as_mut_ptr()) } {
-            Ok(()) => {
-                self.compare(&out, "taken");
-                // SAFETY: vacant now, and forgotten with `self`.
-                unsafe { Memory::free_slot(self.slot) };
-                Ok(())
-            }
-            Err(error) => Err((error, self)),
-        }
+        unsafe { memory.take_object(self.slot(), self.layout, out.as_mut_ptr()) }?;
+        self.compare(&out, "taken");
+        Ok(())
+    }
+
+    /// Frees the slot of an object that was taken.
+    pub(crate) fn free(self) {
+        assert_eq!(self.word().state(), State::Vacant);
+        // SAFETY: vacant, and forgotten with `self`.
+        unsafe { Memory::free_slot(self.slot) };
     }
 
     /// Gives the object up unread.
     pub(crate) fn give_up(self, memory: &Memory) {
         // SAFETY: the slot holds an object of this layout, no reference to which exists.
         unsafe { memory.release_object(self.slot(), self.layout) };
-        // SAFETY: vacant now, and forgotten with `self`.
-        unsafe { Memory::free_slot(self.slot) };
+        self.free();
     }
 
     #[track_caller]
     fn compare(&self, found: &[u8], what: &str) {
         if found != self.value {
             let first = found.iter().zip(&self.value).position(|(a, b)| a != b);
-            panic!("{what} bytes differ from byte {first:?} on; {:?} {:?}", self.layout, self.word());
+            panic!("{what} bytes differ from byte {first:?} on; {self:?}");
         }
     }
 
@@ -245,7 +251,7 @@ impl Object {
                 let mut image = vec![0; IMAGE_HEADER_BYTES + len];
                 memory.fetch_image(*addr, *slot, &mut image).unwrap_or_else(|error| panic!("{error}; {self:?}"));
                 let differs = image[IMAGE_HEADER_BYTES..] != self.value[*offset..offset + len];
-                assert!(!differs, "the far copy is another; {:?} {:?}", self.layout, self.word());
+                assert!(!differs, "the far copy is another; {self:?}");
             }
         }
     }

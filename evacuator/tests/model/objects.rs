@@ -122,10 +122,8 @@ impl Objects {
             }
             Action::Take { at } => {
                 for number in self.numbers(at, 1) {
-                    if let Err((error, object)) = self.live.swap_remove(number).take(&self.memory) {
-                        self.live.push(object);
-                        return Err(error);
-                    }
+                    self.live[number].take(&self.memory)?;
+                    self.live.swap_remove(number).free();
                 }
             }
             Action::GiveUp { at, count } => {

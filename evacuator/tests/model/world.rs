@@ -93,7 +93,7 @@ impl State {
     fn round(&mut self, memory: &Memory) -> Outcome {
         let mercy = if self.barren < MERCIFUL_ROUNDS { Mercy::Spare } else { Mercy::None };
         let cleaned = cleaner::clean(memory, &mut self.log);
-        let mut outcome = round::run(memory, &mut self.round, &mut self.log, mercy);
+        let mut outcome = round::run(memory, &mut self.round, &mut self.log, mercy, round::GRACE_LIMIT);
         if outcome.victims == 0 {
             memory.heap().seal_all();
         }
@@ -141,7 +141,7 @@ impl World {
                 Ok(())
             }
             Step::Round(mercy) => self.rounds.with(|state| {
-                let outcome = round::run(&self.memory, &mut state.round, &mut state.log, *mercy);
+                let outcome = round::run(&self.memory, &mut state.round, &mut state.log, *mercy, round::GRACE_LIMIT);
                 assert!(!outcome.scopes_too_long, "nobody is in a scope for long");
                 outcome.error.map_or(Ok(()), Err)
             }),

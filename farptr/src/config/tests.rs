@@ -234,9 +234,9 @@ fn the_file_in_the_documentation_is_accepted() {
 /// first named the place.
 #[test]
 fn an_error_is_one_line_even_if_the_value_is_not() {
-    for (name, value) in [("FARPTR_LOCAL_BUDGET", "64\nMiB"), ("FARPTR_SERVERS", "tcp:a\nb:1"), ("FARPTR_TIMEOUT", "5\r\n")] {
+    for (name, value) in [("FARPTR_LOCAL_BUDGET", "6\n4MiB"), ("FARPTR_SERVERS", "tcp:a\nb:1"), ("FARPTR_TIMEOUT", "5\r\n")] {
         let said = World::new().env(name, value).error(SettingsBuilder::default());
         assert!(said.starts_with(&format!("environment variable {name}: ")), "{said}");
     }
-    World::new().file("local_budget = \"64\\nMiB\"").error(SettingsBuilder::default());
+    World::new().file("local_budget = \"6\\n4MiB\"").error(SettingsBuilder::default());
 }

@@ -138,8 +138,7 @@ impl Memory {
         if self.budget.try_charge(party, bytes) {
             return true;
         }
-        let missing = bytes.saturating_sub(self.budget.free_for(party));
-        self.heap.give_back(missing, &self.budget);
+        self.heap.give_back(self.budget.missing_for(party, bytes), &self.budget);
         self.budget.try_charge(party, bytes)
     }
 

@@ -41,7 +41,7 @@ pub(super) struct InFlight {
     free: Vec<Slot>,
     /// Slots whose deadline isn't set yet, because `submit` knows no time.
     undated: Vec<Slot>,
-    /// No slot's deadline is earlier. Exact when it was computed; since then only later ones came. So the slots are looked
+    /// No slot's deadline is earlier. Exact when it was computed, or too early. So the slots are looked
     /// through about once a timeout, not at every poll.
     earliest: Option<Instant>,
 }
@@ -137,7 +137,8 @@ impl InFlight {
             for slot in self.undated.drain(..) {
                 self.slots[usize::from(slot)].deadline = Some(deadline);
             }
-            self.earliest.get_or_insert(deadline);
+            // What is abandoned has more time than what is new.
+            self.earliest = Some(self.earliest.map_or(deadline, |earliest| earliest.min(deadline)));
         }
         self.earliest.is_some_and(|earliest| earliest <= now)
     }

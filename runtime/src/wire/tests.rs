@@ -411,6 +411,22 @@ fn timeouts_start_when_the_operation_is_sent_not_when_the_session_was_last_used(
     assert_eq!(done.len(), 1);
 }
 
+/// The fuzz target `client` found that, while a slot waited for the reply of an operation that had timed out, a new operation's timeout was overlooked until that
+/// slot's longer time was over as well.
+#[test]
+fn an_operation_times_out_in_time_while_an_abandoned_one_is_waited_for() {
+    let mut client = welcomed(4);
+    let (now, mut done) = (Instant::now(), Vec::new());
+    assert!(matches!(client.submit(read_op(1, 100)), Submit::Accepted));
+    client.advance(now, &mut done);
+    client.advance(now + TIMEOUT, &mut done);
+    assert!(matches!(client.submit(read_op(2, 100)), Submit::Accepted));
+    client.advance(now + TIMEOUT, &mut done);
+    client.advance(now + TIMEOUT * 2, &mut done);
+    assert_eq!(done.iter().map(|done| done.token.0).collect::<Vec<_>>(), [1, 2]);
+    assert_eq!((client.in_flight(), client.failure()), (0, None));
+}
+
 #[test]
 fn a_server_that_answers_wrongly_fails_the_session() {
     let read = |tag: Tag| frame::encode_reply(tag, Reply::Read { len: 100 });

@@ -52,6 +52,8 @@ struct Model {
     images: Vec<(FarAddr, usize)>,
     emptied: Vec<FarSegmentId>,
     used: u64,
+    /// The incarnations of all uses of segments, those of slabs included that were returned.
+    uses: BTreeSet<u32>,
 }
 
 impl Model {
@@ -66,7 +68,16 @@ impl Model {
             .collect();
         let servers = lenders.iter().map(|lender| Server::new(Arc::<EmbeddedTransport>::clone(lender))).collect();
         let far = FarSpace::new(servers, capacity);
-        Model { far, lenders, capacity, slabs: BTreeMap::new(), images: Vec::new(), emptied: Vec::new(), used: 0 }
+        Model {
+            far,
+            lenders,
+            capacity,
+            slabs: BTreeMap::new(),
+            images: Vec::new(),
+            emptied: Vec::new(),
+            used: 0,
+            uses: BTreeSet::new(),
+        }
     }
 
     fn slab_bytes(&self, server: usize) -> u64 {
@@ -142,10 +153,9 @@ impl Model {
             Op::Reuse(which) if !segments.is_empty() => {
                 let segment = *which.get(&segments);
                 if *self.live(segment) == 0 {
-                    let incarnation = self.far.with_segment(segment, |_, segment| segment.reuse()).unwrap();
-                    let known = &mut self.slabs.get_mut(&segment.slab()).unwrap().incarnations[segment.index()];
-                    *known += 1;
-                    assert_eq!(incarnation, *known);
+                    let incarnation = self.far.begin_use(segment).unwrap();
+                    assert!(self.uses.insert(incarnation), "a use of another segment, or an earlier one, has it too");
+                    self.slabs.get_mut(&segment.slab()).unwrap().incarnations[segment.index()] = incarnation;
                 }
             }
             Op::Return(which) if !self.slabs.is_empty() => {

@@ -42,6 +42,8 @@ enum Op {
     Free {
         which: Index,
     },
+    /// Every segment that nothing busy is in is emptied.
+    EmptyAll,
     GiveBack {
         bytes: usize,
     },
@@ -72,7 +74,8 @@ fn op() -> impl Strategy<Value = Op> {
         4 => kind().prop_map(|kind| Op::Take { kind }),
         2 => (any::<Index>(), any::<bool>()).prop_map(|(which, referred)| Op::PutBack { which, referred }),
         3 => any::<Index>().prop_map(|which| Op::Free { which }),
-        1 => (0..80_000usize).prop_map(|bytes| Op::GiveBack { bytes }),
+        2 => Just(Op::EmptyAll),
+        2 => prop_oneof![3 => 0..80_000usize, 1 => any::<usize>()].prop_map(|bytes| Op::GiveBack { bytes }),
         1 => Just(Op::GiveBackAll),
         1 => (0..60_000usize).prop_map(|bytes| Op::Charge { bytes }),
         2 => Just(Op::Release),
@@ -221,6 +224,17 @@ impl Model {
         }
     }
 
+    fn seal_all(&mut self) {
+        self.heap.seal_all();
+        (0..SHARDS + 1).for_each(|shard| (0..KINDS.len()).for_each(|kind| self.seal((shard, kind))));
+    }
+
+    fn take_all(&mut self) {
+        for kind in KINDS {
+            (0..self.heap.sealed(kind)).for_each(|_| self.take(kind));
+        }
+    }
+
     fn settle(&mut self, which: usize, is_kept: bool) {
         let (segment, number) = self.busy.swap_remove(which);
         let placed = &mut self.objects.get_mut(&segment).unwrap()[number];
@@ -284,9 +298,13 @@ impl Model {
                 assert!(end > self.heap.segment_bytes() / 2 || layout.size() > MAX_SMALL, "{layout:?}");
             }
             Op::Settle { which, is_kept } if !self.busy.is_empty() => self.settle(which.index(self.busy.len()), is_kept),
-            Op::SealAll => {
-                self.heap.seal_all();
-                (0..SHARDS + 1).for_each(|shard| (0..KINDS.len()).for_each(|kind| self.seal((shard, kind))));
+            Op::SealAll => self.seal_all(),
+            Op::EmptyAll => {
+                self.seal_all();
+                self.take_all();
+                for segment in std::mem::take(&mut self.taken) {
+                    self.free(segment.id);
+                }
             }
             Op::Take { kind } => self.take(kind),
             Op::PutBack { which, referred } if !self.taken.is_empty() => {
@@ -339,11 +357,7 @@ impl Model {
             self.settle(0, true);
         }
         self.apply(&Op::SealAll);
-        for kind in KINDS {
-            while self.heap.sealed(kind) > 0 {
-                self.take(kind);
-            }
-        }
+        self.take_all();
         for segment in std::mem::take(&mut self.taken) {
             self.look(segment);
             self.free(segment.id);

@@ -106,7 +106,7 @@ impl Model {
         let unit = self.units.swap_remove(which);
         for (index, slot) in self.table.row(unit.id, unit.class).iter().enumerate() {
             assert!(slot.load().is_present_at(unit.addr(index)), "somebody else has had slot {index} of {unit:?}");
-            slot.vacate();
+            slot.vacate_from(slot.load()).expect("nobody else changes it");
         }
         self.table.free(unit.id, unit.class, &self.budget);
         self.stale.push(unit);
