@@ -292,3 +292,23 @@ fn far_memory_in_which_everything_is_dead_is_given_back() {
     evacuator.trim(&world.memory).unwrap();
     assert_eq!((world.memory.far().used_bytes(), world.memory.far().borrowed_bytes()), (0, 0));
 }
+
+/// A write that failed may take effect later: a server that was stopped finds it in its buffers.
+#[test]
+fn a_segment_in_which_a_write_failed_is_not_used_again_soon() {
+    let world = World::new(false, 60 << 10);
+    let evacuator = world.evacuator();
+    let object = world.object();
+    evacuator.evacuate_all(&world.memory).unwrap();
+    let segment = world.far(object).expect("everything has left").segment();
+    world.access(object, Intent::Write);
+    world.lender.refuses.store(true, Ordering::Relaxed);
+    evacuator.evacuate_all(&world.memory).unwrap_err();
+    world.lender.refuses.store(false, Ordering::Relaxed);
+    // Dead by now. Four images fit a segment, and a slab has four.
+    for _ in 0..32 {
+        evacuator.evacuate_all(&world.memory).unwrap();
+        assert_ne!(world.far(object).expect("everything has left").segment(), segment);
+        world.access(object, Intent::Write);
+    }
+}

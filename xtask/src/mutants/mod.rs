@@ -128,22 +128,23 @@ fn run_all(selected: &[&Weakening], root: &Path, target: &Path) -> Result<Vec<Re
     let mut limits = BTreeMap::new();
     let mut reports = Vec::new();
     for weakening in order {
-        let limit = match limits.get(&weakening.check) {
-            Some(limit) => *limit,
-            None => {
-                bar.set_message(format!("{} on the code as it is", weakening.check));
-                let limit = limit_for(&scratch, &weakening.check, &checks[&weakening.check])?;
-                bar.inc(1);
-                limits.insert(&weakening.check, limit);
-                limit
-            }
-        };
+        if !limits.contains_key(&weakening.check) {
+            bar.set_message(format!("{} on the code as it is", weakening.check));
+            limits.insert(&weakening.check, limit_for(&scratch, &weakening.check, &checks[&weakening.check])?);
+            bar.inc(1);
+        }
         bar.set_message(weakening.name.clone());
         let started = Instant::now();
-        scratch.apply(&weakening.applied(root)?)?;
-        let verdict = trial::run(&scratch, &weakening.check, &weakening.tests, limit);
-        scratch.restore()?;
-        let report = Report { weakening: weakening.clone(), outcome: Outcome::of(weakening, verdict?), took: started.elapsed() };
+        let outcome = match &limits[&weakening.check] {
+            Ok(limit) => {
+                scratch.apply(&weakening.applied(root)?)?;
+                let verdict = trial::run(&scratch, &weakening.check, &weakening.tests, *limit);
+                scratch.restore()?;
+                Outcome::of(weakening, verdict?)
+            }
+            Err(why) => Outcome::Broken(why.clone()),
+        };
+        let report = Report { weakening: weakening.clone(), outcome, took: started.elapsed() };
         bar.suspend(|| eprintln!("{}", report.line()));
         reports.push(report);
         bar.inc(1);
@@ -152,15 +153,15 @@ fn run_all(selected: &[&Weakening], root: &Path, target: &Path) -> Result<Vec<Re
     Ok(reports)
 }
 
-/// Runs what the weakenings name on the code as it is, and says how long it may take on weakened code.
-fn limit_for(scratch: &Scratch, check: &Check, weakenings: &[&Weakening]) -> Result<Duration, String> {
+/// Runs what the weakenings name on the code as it is, and says how long it may take on weakened code, or why it can't judge any.
+fn limit_for(scratch: &Scratch, check: &Check, weakenings: &[&Weakening]) -> Result<Result<Duration, String>, String> {
     let all = weakenings.iter().any(|weakening| weakening.tests.is_empty());
     let mut tests = Vec::new();
     if !all {
         tests.extend(weakenings.iter().flat_map(|weakening| weakening.tests.iter().cloned()));
     }
-    match trial::run(scratch, check, &tests, Duration::MAX)? {
+    Ok(match trial::run(scratch, check, &tests, Duration::MAX)? {
         Verdict::Passed { took } => Ok((took * PATIENCE).max(LEAST_PATIENCE)),
         verdict => Err(format!("{check} does not pass on the code as it is: {verdict}")),
-    }
+    })
 }
