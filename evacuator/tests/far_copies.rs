@@ -16,6 +16,7 @@ use farptr_runtime::transport::{Completion, ImmediateAccess, Op, Progress, Sessi
 use farptr_runtime::word::{FarPlace, State};
 use farptr_runtime::{Error, Result, TransportError};
 use std::alloc::Layout;
+use std::io::Write;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -230,8 +231,20 @@ fn an_image_of_an_earlier_use_of_the_segment_is_refused() {
     world.bring_in(object).unwrap();
 }
 
+/// Whether `test` can't be run, loudly: it counts on objects that stay local until it says otherwise, and under zeal they leave at once.
+fn zeal_contradicts(test: &str) -> bool {
+    if cfg!(farptr_zeal) {
+        writeln!(std::io::stderr(), "SKIPPED: {test}: under zeal what it brings in leaves at once")
+            .expect("standard error takes a line");
+    }
+    cfg!(farptr_zeal)
+}
+
 #[test]
 fn what_could_not_be_written_stays_where_it_is() {
+    if zeal_contradicts("what_could_not_be_written_stays_where_it_is") {
+        return;
+    }
     for is_mapped in [true, false] {
         let world = World::new(is_mapped, 1000);
         let evacuator = world.evacuator();
@@ -282,6 +295,9 @@ fn the_cleaner_does_not_make_wrong_bytes_right() {
 
 #[test]
 fn far_memory_in_which_everything_is_dead_is_given_back() {
+    if zeal_contradicts("far_memory_in_which_everything_is_dead_is_given_back") {
+        return;
+    }
     let world = World::new(true, 16 << 10);
     let evacuator = world.evacuator();
     let objects: Vec<SlotId> = (0..200).map(|_| world.object()).collect();
