@@ -25,6 +25,9 @@ use std::time::Duration;
 /// Smallest local budget, in bytes. Below it a few segments are all there is, and evacuation has no room to work in.
 pub(crate) const MIN_LOCAL_BUDGET: usize = 1 << 20;
 
+/// Largest local budget, in bytes, where the machine does not say how much memory it has: what a process can address.
+const MAX_LOCAL_BUDGET: u64 = 1 << 47;
+
 /// Most far memory that may be asked for, in bytes: a petabyte. More is a slip of the pen.
 const MAX_FAR_CAPACITY: u64 = 1 << 50;
 
@@ -236,7 +239,10 @@ fn check_local_budget(bytes: u64, machine: &Machine) -> Result<usize, String> {
         Some(memory) if bytes > memory => {
             Err(format!("{} are more than the {} that this process may use; give less", ByteSize::b(bytes), ByteSize::b(memory)))
         }
-        _ => usize::try_from(bytes).map_err(|_| format!("{} can't be addressed on this machine", ByteSize::b(bytes))),
+        _ => usize::try_from(bytes)
+            .ok()
+            .filter(|_| bytes <= MAX_LOCAL_BUDGET)
+            .ok_or_else(|| format!("{} can't be addressed on this machine; give less", ByteSize::b(bytes))),
     }
 }
 

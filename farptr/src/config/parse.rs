@@ -1,16 +1,13 @@
 //! From text to values. Each error says what was expected, with an example; the caller adds where the text was.
 
 use super::{Given, ServerAddr};
-use bytesize::ByteSize;
 use farptr_runtime::Result;
+use farptr_runtime::bytes::parse_size;
 use std::time::Duration;
 
 /// A size in bytes: `64MiB`, `1.5 GiB`, `500MB`, `1048576`.
 pub(super) fn size(text: &str) -> Result<u64, String> {
-    text.trim()
-        .parse::<ByteSize>()
-        .map(|size| size.as_u64())
-        .map_err(|_| format!("`{text}` is not a size; write it like \"64MiB\", \"1.5GiB\" or 1048576 (bytes)"))
+    parse_size(text).map_err(|_| format!("`{text}` is not a size; write it like \"64MiB\", \"1.5GiB\" or 1048576 (bytes)"))
 }
 
 /// A small whole number.

@@ -173,6 +173,17 @@ fn a_wrong_variable_is_named() {
     assert_eq!(error, "environment variable FARPTR_LOCAL_BUDGET: is not UTF-8");
 }
 
+/// The fuzz target `settings` found that a budget of more than 2^64 bytes was taken for 2^64 - 1, where nothing said how much memory there is.
+#[test]
+fn a_budget_beyond_all_memory_is_refused_also_where_no_memory_is_known() {
+    for value in ["99999999999999999999", "16EiB", "18446744073709551614", "200TiB"] {
+        let mut world = World::new().env("FARPTR_LOCAL_BUDGET", value);
+        world.machine.memory = None;
+        let error = world.error(SettingsBuilder::default());
+        assert!(error.starts_with("environment variable FARPTR_LOCAL_BUDGET: "), "{error}");
+    }
+}
+
 #[test]
 fn values_out_of_range_are_refused_with_the_range() {
     let world = World::new();
