@@ -10,8 +10,15 @@ use common::memory;
 use farptr::{FarMemory, RemBox};
 use farptr_runtime::poison::GIVEN_UP;
 use farptr_runtime::scope::zeal::{Pass, passes};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 const VALUE: [u64; 16] = [7; 16];
+
+/// One test's scope would make the others' passes give up.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// Where the value is, brought in if need be.
 fn place(value: &RemBox<[u64; 16]>) -> *const [u64; 16] {
@@ -36,6 +43,7 @@ fn until(value: &RemBox<[u64; 16]>, mut happened: impl FnMut(*const [u64; 16]) -
 
 #[test]
 fn objects_leave_and_move_and_the_far_log_is_cleaned() {
+    let _alone = alone();
     let mem = memory(1 << 20);
     let mut value = RemBox::new_in(VALUE, &mem);
     // Dead images, for the cleaner to have something to do.
@@ -52,6 +60,7 @@ fn objects_leave_and_move_and_the_far_log_is_cleaned() {
 
 #[test]
 fn the_place_of_an_object_that_has_left_is_poisoned() {
+    let _alone = alone();
     let mem = memory(1 << 20);
     let value = RemBox::new_in(VALUE, &mem);
     assert!(until(&value, |before| !value.is_local() && bytes_at(before) == [GIVEN_UP; 128]));
@@ -59,6 +68,7 @@ fn the_place_of_an_object_that_has_left_is_poisoned() {
 
 #[test]
 fn the_place_that_an_object_was_relocated_from_is_poisoned() {
+    let _alone = alone();
     let mem = memory(1 << 20);
     let value = RemBox::new_in(VALUE, &mem);
     let relocated = || mem.stats().relocated_objects;
@@ -71,6 +81,7 @@ fn the_place_that_an_object_was_relocated_from_is_poisoned() {
 
 #[test]
 fn the_place_of_a_dropped_object_is_poisoned() {
+    let _alone = alone();
     let mem = memory(1 << 20);
     for _ in 0..10 {
         let value = RemBox::new_in(VALUE, &mem);
@@ -89,6 +100,7 @@ fn points(mem: &FarMemory, count: u32) {
 
 #[test]
 fn what_is_pinned_stays_where_it_is() {
+    let _alone = alone();
     let mem = memory(1 << 20);
     let mut value = RemBox::new_in(VALUE, &mem);
     let pin = value.pin();
@@ -108,6 +120,7 @@ fn what_is_pinned_stays_where_it_is() {
 
 #[test]
 fn what_a_scope_protects_stays_where_it_is() {
+    let _alone = alone();
     let mem = memory(1 << 20);
     let value = RemBox::new_in(VALUE, &mem);
     let scope = farptr::scope();
@@ -121,6 +134,7 @@ fn what_a_scope_protects_stays_where_it_is() {
 
 #[test]
 fn refresh_is_a_legal_point() {
+    let _alone = alone();
     let mem = memory(1 << 20);
     let value = RemBox::new_in(VALUE, &mem);
     let mut scope = farptr::scope();
