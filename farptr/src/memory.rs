@@ -187,10 +187,12 @@ impl Builder {
 /// Bytes an embedded lender lends if nothing else is said: no limit but the machine's.
 const EMBEDDED_CAPACITY: u64 = 1 << 40;
 
-/// Slabs of an embedded lender: an eighth of the local budget, so that a small memory does not hold slabs it can't fill.
-fn embedded_slab(local_budget: usize) -> u32 {
+/// A lender in this process. Its slabs are an eighth of the local budget, so that a small memory does not hold slabs it can't fill.
+fn embedded_lender(local_budget: usize, capacity: u64) -> Result<Arc<EmbeddedTransport>> {
     let wanted = (local_budget / 8).max(1);
-    (1usize << wanted.ilog2()).clamp(4 * FAR_SEGMENT_BYTES, 16 << 20) as u32
+    let slab_bytes = (1usize << wanted.ilog2()).clamp(4 * FAR_SEGMENT_BYTES, 16 << 20) as u32;
+    let lender = EmbeddedTransport::new(EmbeddedConfig { capacity, slab_bytes });
+    lender.map(Arc::new).map_err(|cause| Error::transport("embedded", cause))
 }
 
 impl FarMemory {
@@ -209,8 +211,7 @@ impl FarMemory {
 
     /// Over one embedded lender, without threads of its own: see [`Evacuator::without_thread`].
     pub(crate) fn without_threads(local_budget: usize, far_capacity: u64, timeout: Duration) -> Result<Self> {
-        let config = EmbeddedConfig { capacity: far_capacity, slab_bytes: embedded_slab(local_budget) };
-        let lender = Arc::new(EmbeddedTransport::new(config).map_err(|cause| Error::transport("embedded", cause))?);
+        let lender = embedded_lender(local_budget, far_capacity)?;
         let servers = vec![Server::new(Arc::<EmbeddedTransport>::clone(&lender))];
         let memory = Memory::new(MemoryConfig { local_budget, shards: 1, timeout, far_capacity }, servers)?;
         let evacuator = Evacuator::without_thread(&memory);
@@ -225,10 +226,7 @@ impl FarMemory {
         for address in named {
             let transport: Arc<dyn Transport> = match address {
                 ServerAddr::Embedded => {
-                    let capacity = settings.far_capacity.unwrap_or(EMBEDDED_CAPACITY);
-                    let config = EmbeddedConfig { capacity, slab_bytes: embedded_slab(settings.local_budget) };
-                    let lender = EmbeddedTransport::new(config).map_err(|cause| Error::transport("embedded", cause))?;
-                    let lender = Arc::new(lender);
+                    let lender = embedded_lender(settings.local_budget, settings.far_capacity.unwrap_or(EMBEDDED_CAPACITY))?;
                     embedded.push(Arc::clone(&lender));
                     lender
                 }

@@ -2,20 +2,14 @@
 
 mod common;
 
-use common::{assert_empty, memory, numbers};
+use common::{alone, assert_empty, memory, numbers};
 use farptr::{Error, Far, FarMemory, RemBox, RemVec};
 use farptr_runtime::scope::{AccessHint, Hinted};
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Barrier, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Barrier, OnceLock};
 use std::time::{Duration, Instant};
-
-/// Scopes hold back evacuation in the whole process, and these tests hold them for long: one at a time.
-fn alone() -> MutexGuard<'static, ()> {
-    static ALONE: Mutex<()> = Mutex::new(());
-    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 /// Evacuates all the time, and fills what becomes free with other values, while `body` runs.
 fn under_pressure(mem: &FarMemory, body: impl FnOnce()) {

@@ -6,19 +6,12 @@
 
 mod common;
 
-use common::memory;
+use common::{alone, memory};
 use farptr::{FarMemory, RemBox};
 use farptr_runtime::poison::GIVEN_UP;
 use farptr_runtime::scope::zeal::{Pass, passes};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 const VALUE: [u64; 16] = [7; 16];
-
-/// One test's scope would make the others' passes give up.
-fn alone() -> MutexGuard<'static, ()> {
-    static ALONE: Mutex<()> = Mutex::new(());
-    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 /// Where the value is, brought in if need be.
 fn place(value: &RemBox<[u64; 16]>) -> *const [u64; 16] {

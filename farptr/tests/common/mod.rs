@@ -8,8 +8,15 @@ use proptest::prelude::ProptestConfig;
 use std::future::Future;
 use std::io::Write;
 use std::pin::pin;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
+
+/// Keeps the other tests of the process waiting that ask for it as well: scopes hold back evacuation in all far memories, those of other tests included.
+pub(crate) fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// A far memory with an embedded server.
 pub(crate) fn memory(budget: usize) -> FarMemory {
