@@ -59,10 +59,9 @@ fn host_and_port(text: &str) -> Result<(), &'static str> {
         Some(_) => Err("what is in brackets is not an IPv6 address"),
         None if host.contains(':') => Err("an IPv6 address must stand in brackets"),
         None if host.is_empty() => Err("the host is missing"),
-        None if host.chars().any(|c| c.is_whitespace() || c.is_control() || c == '/') => {
-            Err("the host is not a name or an address")
-        }
-        None => Ok(()),
+        // Letters of any script, since the resolver decides; but no list, no path, and nothing that can't be seen.
+        None if host.chars().all(|c| c.is_alphanumeric() || matches!(c, '-' | '.' | '_')) => Ok(()),
+        None => Err("the host is not a name or an address"),
     }
 }
 
@@ -111,6 +110,8 @@ mod tests {
             ("tcp:::1:7070", "an IPv6 address must stand in brackets"),
             ("tcp:[one]:7070", "what is in brackets is not an IPv6 address"),
             ("tcp://127.0.0.1:7070", "the host is not a name or an address"),
+            ("tcp:one,two:7070", "the host is not a name or an address"),
+            ("tcp:one\u{200b}:7070", "the host is not a name or an address"),
             ("shm:/run/farmemd", "transport `shm` is not in this release"),
             ("", "is not a server's address"),
             ("embedded:please", "is not a server's address"),
