@@ -2,16 +2,21 @@
 #![forbid(unsafe_code)]
 
 use farptr_runtime::TransportError;
+use farptr_runtime::slab::Backing;
 use farptr_runtime::transport::embedded::{EmbeddedConfig, EmbeddedTransport};
 use farptr_runtime::transport::faulty::{FaultPlan, Faults, Kind, Rates};
+use farptr_runtime::transport::shm::{ShmConfig, ShmTransport};
 use farptr_runtime::transport::tcp::{TcpConfig, TcpTransport};
 use farptr_runtime::transport::{
     Completion, IoBuf, MAX_OP_BYTES, Op, Progress, Session, SlabId, SlabPos, Submit, Token, Transport, Verb,
 };
 use farptr_server::{Config, Daemon};
 use std::collections::HashMap;
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tempfile::TempDir;
 
 const SLAB: u32 = 1 << 20;
 const SLABS: u64 = 4;
@@ -28,7 +33,7 @@ fn embedded_keeps_the_contract() {
 fn tcp_keeps_the_contract() {
     contract(&|run| {
         let daemon = daemon(1);
-        run(&TcpTransport::connect(TcpConfig::new(daemon.address().to_string())).expect("connect"));
+        run(&TcpTransport::connect(TcpConfig::new(daemon.tcp_address().expect("it listens").to_string())).expect("connect"));
     });
 }
 
@@ -36,7 +41,30 @@ fn tcp_keeps_the_contract() {
 fn tcp_keeps_the_contract_with_several_workers() {
     contract(&|run| {
         let daemon = daemon(3);
-        run(&TcpTransport::connect(TcpConfig::new(format!("tcp:{}", daemon.address()))).expect("connect"));
+        run(&TcpTransport::connect(TcpConfig::new(format!("tcp:{}", daemon.tcp_address().expect("it listens"))))
+            .expect("connect"));
+    });
+}
+
+#[test]
+fn shm_keeps_the_contract() {
+    for backing in [None, Some(Backing::Folder("/dev/shm".into()))] {
+        contract(&|run| {
+            let (path, _daemon) = unix_daemon(backing.clone());
+            run(&ShmTransport::connect(ShmConfig::new(path)).expect("connect"));
+        });
+    }
+}
+
+/// A file as long as the capacity stands for a device that can be mapped.
+#[test]
+fn shm_in_one_file_keeps_the_contract() {
+    contract(&|run| {
+        let file = tempfile::NamedTempFile::new_in("/dev/shm").expect("file");
+        file.as_file().set_len(SLABS * u64::from(SLAB)).expect("length");
+        file.as_file().write_all_at(b"not zero", u64::from(SLAB)).expect("old bytes");
+        let (path, _daemon) = unix_daemon(Some(Backing::Whole(file.path().into())));
+        run(&ShmTransport::connect(ShmConfig::new(path)).expect("connect"));
     });
 }
 
@@ -54,9 +82,19 @@ fn a_transport_with_harmless_faults_keeps_the_contract() {
     });
     contract(&|run| {
         let (faults, daemon) = (harmless(), daemon(2));
-        let server = TcpTransport::connect(TcpConfig::new(daemon.address().to_string())).expect("connect");
+        let server =
+            TcpTransport::connect(TcpConfig::new(daemon.tcp_address().expect("it listens").to_string())).expect("connect");
         run(&*faults.wrap(Arc::new(server)));
     });
+}
+
+/// A daemon at a socket in a folder that goes with it.
+fn unix_daemon(backing: Option<Backing>) -> (PathBuf, (Daemon, TempDir)) {
+    let folder = tempfile::tempdir().expect("folder");
+    let path = folder.path().join("farmemd");
+    let config = Config { backing, ..Config::unix(&path, SLABS * u64::from(SLAB)) };
+    let daemon = Daemon::start(Config { slab_bytes: SLAB, threads: Some(1), ..config }).expect("daemon");
+    (path, (daemon, folder))
 }
 
 fn daemon(threads: usize) -> Daemon {

@@ -24,7 +24,7 @@ fn daemon() -> Daemon {
 }
 
 fn tcp(daemon: &Daemon) -> Arc<dyn Transport> {
-    Arc::new(TcpTransport::connect(TcpConfig::new(daemon.address().to_string())).expect("connect"))
+    Arc::new(TcpTransport::connect(TcpConfig::new(daemon.tcp_address().expect("it listens").to_string())).expect("connect"))
 }
 
 /// Tries until a faulty server does it.

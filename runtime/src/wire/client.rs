@@ -5,15 +5,19 @@
 //! `free -> in flight -> free`, or, if its reply is late, `free -> in flight -> abandoned -> free`: the operation has then
 //! completed with a timeout and its buffer is the submitter's again, while the tag waits for the late reply, which is
 //! read and thrown away. A server that doesn't answer at all for [`GIVE_UP`] timeouts fails the session.
+//!
+//! Where slabs are passed as files, the owner hands those that came with some bytes to [`ClientSession::receive_file`] before it feeds the bytes.
 #![forbid(unsafe_code)]
 
 use super::ending::Ending;
-use super::frame::{self, BorrowerToken, Intent, REPLY_BYTES, Reply, Request, WELCOME_BYTES, Welcome};
+use super::frame::{self, Intent, REPLY_BYTES, Reply, Request, Terms, WELCOME_BYTES, Welcome};
 use super::in_flight::{InFlight, Late, Slot, State};
 use super::outbuf::OutBuf;
 use crate::error::TransportError;
 use crate::slab::STRIPE_BYTES;
 use crate::transport::{Completion, MAX_OP_BYTES, Op, SlabId, Submit, Verb, bad_length};
+use std::collections::VecDeque;
+use std::fs::File;
 use std::time::{Duration, Instant};
 
 /// Tags a session has unless told otherwise. Enough to cover a round trip of a millisecond at half a million operations a second.
@@ -25,6 +29,10 @@ pub const OUTPUT_LIMIT: usize = 2 * MAX_OP_BYTES;
 
 /// After how many timeouts without its reply an abandoned operation fails the session: its tag would be lost for ever.
 pub const GIVE_UP: u32 = 4;
+
+/// Files that may have come before the frames that they belong to. A server that sends one with each slab never has two underway to a
+/// client that asks for one slab at a time, but late ones may come together with it.
+const MAX_FILES: usize = 16;
 
 /// Longer timeouts are taken for this: a day, far from where adding one to a time overflows.
 pub const LONGEST_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
@@ -47,17 +55,6 @@ pub enum ControlDone {
     Returned(Result<(), TransportError>),
 }
 
-/// What the server said when it let this connection in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Terms {
-    /// The borrower's secret, for further connections.
-    pub token: BorrowerToken,
-    /// Size of every slab in bytes.
-    pub slab_bytes: u32,
-    /// What the server lends at most, in bytes.
-    pub capacity: u64,
-}
-
 /// The borrower's end of one connection.
 #[derive(Debug)]
 pub struct ClientSession {
@@ -74,6 +71,10 @@ pub struct ClientSession {
     /// Operations refused without asking the server.
     refused: Vec<Completion>,
     control: Vec<ControlDone>,
+    /// Files whose frames haven't come yet.
+    files: VecDeque<File>,
+    /// The file of the slab that was lent last.
+    lent_file: Option<File>,
 }
 
 /// Where in the stream of input the session is.
@@ -111,6 +112,8 @@ impl ClientSession {
             data_in_flight: 0,
             refused: Vec::new(),
             control: Vec::new(),
+            files: VecDeque::new(),
+            lent_file: None,
         }
     }
 
@@ -206,6 +209,16 @@ impl ClientSession {
         if self.control.is_empty() { None } else { Some(self.control.remove(0)) }
     }
 
+    /// A file that came with the bytes that are fed next.
+    pub fn receive_file(&mut self, file: File) {
+        self.files.push_back(file);
+    }
+
+    /// The file of the slab that was lent last, where slabs are passed as files.
+    pub fn take_file(&mut self) -> Option<File> {
+        self.lent_file.take()
+    }
+
     /// Stops waiting for control requests. A slab that is lent late is given back by itself.
     pub fn abandon_control(&mut self) {
         for state in self.tags.states_mut() {
@@ -220,6 +233,9 @@ impl ClientSession {
     /// Takes in bytes from the server, all of them; appends what completed to `done`. What a broken server sends fails the
     /// session, and then everything in flight is in `done`.
     pub fn handle_input(&mut self, mut input: &[u8], done: &mut Vec<Completion>) {
+        if self.files.len() > MAX_FILES {
+            self.fail(TransportError::Protocol("it sent more files than slabs".into()), done);
+        }
         while !input.is_empty() && self.failure.is_none() {
             let went = match self.input {
                 Input::Payload { slot, done: filled, len } => {
@@ -291,7 +307,8 @@ impl ClientSession {
 
     fn handle_welcome(&mut self, bytes: &[u8; WELCOME_BYTES]) -> Result<(), TransportError> {
         match frame::decode_welcome(bytes) {
-            Welcome::Welcome { token, slab_bytes, capacity } => {
+            Welcome::Welcome(terms) => {
+                let Terms { token, slab_bytes, .. } = terms;
                 if slab_bytes == 0 || !(slab_bytes as usize).is_multiple_of(STRIPE_BYTES) {
                     return Err(TransportError::Protocol(format!(
                         "it lends slabs of {slab_bytes} bytes, not a multiple of 256 KiB"
@@ -300,7 +317,7 @@ impl ClientSession {
                 if matches!(self.intent, Intent::Join(mine) if mine != token) {
                     return Err(TransportError::Protocol("it took this connection for another borrower's".into()));
                 }
-                self.terms = Some(Terms { token, slab_bytes, capacity });
+                self.terms = Some(terms);
                 self.input = Input::Reply;
                 Ok(())
             }
@@ -317,6 +334,10 @@ impl ClientSession {
         if let Reply::End(code) = reply {
             return Err(ending_error(code.into(), super::VERSION));
         }
+        let file = match reply {
+            Reply::Lent(_) => self.file_of_slab()?,
+            _ => None,
+        };
         let (index, state) = self.tags.find(tag);
         match (state, reply) {
             (State::Data { verb: Verb::Read, buf, .. }, Reply::Read { len }) if buf.len() == len as usize => {
@@ -334,6 +355,7 @@ impl ClientSession {
                     _ => Err(TransportError::Refused("its system gives it no memory for a slab".into())),
                 };
                 self.control.push(ControlDone::Borrowed(result));
+                self.lent_file = file;
                 self.tags.release(index);
             }
             (State::Return, Reply::Returned) => {
@@ -357,6 +379,14 @@ impl ClientSession {
             _ => return Err(TransportError::Protocol("its answer doesn't fit the request".into())),
         }
         Ok(())
+    }
+
+    /// The file that belongs to the slab whose frame has just come.
+    fn file_of_slab(&mut self) -> Result<Option<File>, TransportError> {
+        if self.terms.is_none_or(|terms| terms.sharing.is_none()) {
+            return Ok(None);
+        }
+        self.files.pop_front().map(Some).ok_or_else(|| TransportError::Protocol("it lent a slab without its file".into()))
     }
 
     #[inline]

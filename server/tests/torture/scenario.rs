@@ -178,7 +178,8 @@ impl Scenario {
             .map(|(number, tcp)| -> Arc<dyn Transport> {
                 if *tcp {
                     return Arc::new(
-                        TcpTransport::connect(TcpConfig::new(daemon(number).address().to_string())).expect("connect"),
+                        TcpTransport::connect(TcpConfig::new(daemon(number).tcp_address().expect("it listens").to_string()))
+                            .expect("connect"),
                     );
                 }
                 let config = EmbeddedConfig { capacity: self.slabs * u64::from(SLAB), slab_bytes: SLAB };
