@@ -81,6 +81,10 @@ fn a_transport_with_harmless_faults_keeps_the_contract() {
         run(&*faults.wrap(Arc::new(EmbeddedTransport::new(config).expect("embedded"))));
     });
     contract(&|run| {
+        let (faults, (path, _daemon)) = (harmless(), unix_daemon(None));
+        run(&*faults.wrap(Arc::new(ShmTransport::connect(ShmConfig::new(path)).expect("connect"))));
+    });
+    contract(&|run| {
         let (faults, daemon) = (harmless(), daemon(2));
         let server =
             TcpTransport::connect(TcpConfig::new(daemon.tcp_address().expect("it listens").to_string())).expect("connect");
