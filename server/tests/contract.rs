@@ -111,7 +111,7 @@ type Promise = fn(&dyn Transport);
 
 /// Runs each promise on a transport of its own, which `with` makes.
 fn contract(with: &dyn Fn(Promise)) {
-    let promises: [(&str, Promise); 8] = [
+    let promises: [(&str, Promise); 9] = [
         ("sizes", any_size_comes_back_as_it_was_sent),
         ("many in flight", many_in_flight_complete_once_each),
         ("zeroed", a_borrowed_slab_is_zero),
@@ -119,6 +119,7 @@ fn contract(with: &dyn Fn(Promise)) {
         ("busy", a_session_is_busy_rather_than_unbounded),
         ("bad sizes", an_impossible_size_is_refused_and_harms_nothing),
         ("bad ranges", a_range_that_is_not_ours_ends_the_session_only),
+        ("returned in flight", a_slab_returned_under_operations_harms_no_others),
         ("threads", threads_with_sessions_of_their_own_share_the_slabs),
     ];
     for (name, promise) in promises {
@@ -274,6 +275,53 @@ fn a_range_that_is_not_ours_ends_the_session_only(transport: &dyn Transport) {
     transport.return_slab(slab).expect("nor is control");
     assert!(transport.return_slab(slab).is_err(), "returned twice");
     transport.borrow_slab().expect("and control survives that");
+}
+
+fn a_slab_returned_under_operations_harms_no_others(transport: &dyn Transport) {
+    let [goes, stays] = [0; 2].map(|_| transport.borrow_slab().expect("slab"));
+    let mut sessions = [0; 2].map(|_| transport.open_session().expect("session"));
+    one(&mut *sessions[0], Verb::Write, at(stays, 0), pattern(1, 4096)).expect("write");
+    for (number, session) in sessions.iter_mut().enumerate() {
+        for i in 0..40 {
+            let slab = if i % 2 == 0 { goes } else { stays };
+            submit(&mut **session, i, Verb::Read, at(slab, number * 4096), vec![9; 4096]);
+        }
+    }
+    // Nothing has been sent yet, or some has; the server learns of the return before it reads the requests, or after.
+    let _ = sessions[1].poll(Instant::now(), &mut Vec::new());
+    transport.return_slab(goes).expect("return");
+    assert!(matches!(transport.return_slab(goes), Err(TransportError::Refused(_))), "returned twice");
+    for (number, session) in sessions.iter_mut().enumerate() {
+        for done in finish(&mut **session) {
+            match (done.token.0 % 2, done.result) {
+                (1, result) => {
+                    assert_eq!(result, Ok(()));
+                    assert!(done.buf.as_slice() == if number == 0 { pattern(1, 4096) } else { vec![0; 4096] });
+                }
+                (_, Ok(())) => assert!(done.buf.as_slice().iter().all(|byte| *byte == 0)),
+                (_, Err(error)) => assert!(matches!(error, TransportError::Refused(_)), "{error}"),
+            }
+        }
+        assert_eq!(session.failure(), None);
+    }
+    // It comes back, clean, and all slabs can be had.
+    let start = Instant::now();
+    let mut had = vec![stays];
+    while had.len() < SLABS as usize {
+        match transport.borrow_slab() {
+            Ok(slab) => had.push(slab),
+            Err(TransportError::Full { .. }) => {
+                assert!(start.elapsed() < PATIENCE, "a returned slab is lost");
+                for session in &mut sessions {
+                    let _ = session.poll(Instant::now(), &mut Vec::new());
+                }
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+    for session in &mut sessions {
+        one(&mut **session, Verb::Write, at(goes, 0), vec![5; 100]).expect("a slab that was lent again");
+    }
 }
 
 fn threads_with_sessions_of_their_own_share_the_slabs(transport: &dyn Transport) {

@@ -13,11 +13,13 @@ use super::ending::Ending;
 use super::frame::{self, Intent, REPLY_BYTES, Reply, Request, Terms, WELCOME_BYTES, Welcome};
 use super::in_flight::{InFlight, Late, Slot, State};
 use super::outbuf::OutBuf;
+use super::uses::SlabUses;
 use crate::error::TransportError;
 use crate::slab::STRIPE_BYTES;
 use crate::transport::{Completion, MAX_OP_BYTES, Op, SlabId, Submit, Verb, bad_length};
 use std::collections::VecDeque;
 use std::fs::File;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Tags a session has unless told otherwise. Enough to cover a round trip of a millisecond at half a million operations a second.
@@ -67,6 +69,7 @@ pub struct ClientSession {
     partial: [u8; WELCOME_BYTES],
     partial_len: usize,
     tags: InFlight,
+    uses: Arc<SlabUses>,
     data_in_flight: usize,
     /// Operations refused without asking the server.
     refused: Vec<Completion>,
@@ -109,12 +112,19 @@ impl ClientSession {
             partial: [0; WELCOME_BYTES],
             partial_len: 0,
             tags: InFlight::new(in_flight),
+            uses: Arc::default(),
             data_in_flight: 0,
             refused: Vec::new(),
             control: Vec::new(),
             files: VecDeque::new(),
             lent_file: None,
         }
+    }
+
+    /// From now on counts what it has underway in `uses`, which all connections of the borrower share.
+    pub fn share_uses(&mut self, uses: Arc<SlabUses>) {
+        debug_assert!(self.tags.slabs().next().is_none(), "requests were counted elsewhere");
+        self.uses = uses;
     }
 
     /// What the server said when it let this connection in, if it has.
@@ -173,6 +183,13 @@ impl ClientSession {
             return Submit::Busy(Op { token, verb, at, buf });
         }
         let Some(slot) = self.tags.reserve() else { return Submit::Busy(Op { token, verb, at, buf }) };
+        if !self.uses.enter(at.slab) {
+            self.tags.release(slot);
+            let gone = TransportError::Refused(format!("slab {} has been returned", at.slab.0));
+            self.refused.push(Completion { token, verb, buf, result: Err(gone) });
+            return Submit::Accepted;
+        }
+        self.tags.set_slab(slot, at.slab);
         let len = bytes as u32;
         let tag = self.tags.tag(slot);
         match verb {
@@ -271,6 +288,7 @@ impl ClientSession {
             return;
         }
         done.append(&mut self.refused);
+        self.leave_all();
         let tags = std::mem::replace(&mut self.tags, InFlight::new(0));
         for state in tags.into_states() {
             match state {
@@ -356,24 +374,22 @@ impl ClientSession {
                 };
                 self.control.push(ControlDone::Borrowed(result));
                 self.lent_file = file;
-                self.tags.release(index);
+                self.release(index);
             }
             (State::Return, Reply::Returned) => {
                 self.control.push(ControlDone::Returned(Ok(())));
-                self.tags.release(index);
+                self.release(index);
             }
             (State::Abandoned(Late::Borrow), Reply::Lent(slab)) => {
                 // Nobody waits for this slab any more. Giving it back takes the slot that is just now free.
-                self.tags.release(index);
-                if let Some(slot) = self.tags.reserve() {
-                    self.out.push(&frame::encode_request(self.tags.tag(slot), Request::Return(slab)));
-                    self.tags.fill(slot, State::Abandoned(Late::Return));
-                }
+                self.release(index);
+                let told = self.tell_return(slab);
+                debug_assert!(told, "a slot is free just now");
             }
             (State::Abandoned(Late::Write), Reply::Written)
             | (State::Abandoned(Late::Return), Reply::Returned)
             | (State::Abandoned(Late::Borrow), Reply::Full | Reply::NoMemory) => {
-                self.tags.release(index);
+                self.release(index);
             }
             (State::Free, _) => return Err(TransportError::Protocol("it answered a request that was never made".into())),
             _ => return Err(TransportError::Protocol("its answer doesn't fit the request".into())),
@@ -413,9 +429,39 @@ impl ClientSession {
     /// The operation in `index` is done; if it was abandoned, only its tag becomes free.
     #[inline]
     fn complete(&mut self, index: Slot, done: &mut Vec<Completion>) {
-        if let State::Data { token, verb, buf } = self.tags.release(index) {
+        if let State::Data { token, verb, buf } = self.release(index) {
             self.data_in_flight -= 1;
             done.push(Completion { token, verb, buf, result: Ok(()) });
+        }
+    }
+
+    /// Frees a slot. If its request was the last for a slab that has been returned, the server is told now.
+    #[inline]
+    fn release(&mut self, slot: Slot) -> State {
+        let slab = self.tags.take_slab(slot);
+        let state = self.tags.release(slot);
+        if let Some(slab) = slab
+            && self.uses.leave(slab)
+            && !self.tell_return(slab)
+        {
+            self.uses.leave_return_to_others(slab);
+        }
+        state
+    }
+
+    /// Tells the server that a slab is returned; nobody waits for its answer. `false` if no slot is free.
+    #[cold]
+    fn tell_return(&mut self, slab: SlabId) -> bool {
+        let Some(slot) = self.tags.reserve() else { return false };
+        self.out.push(&frame::encode_request(self.tags.tag(slot), Request::Return(slab)));
+        self.tags.fill(slot, State::Abandoned(Late::Return));
+        true
+    }
+
+    /// With the connection end all requests that were underway on it.
+    fn leave_all(&mut self) {
+        for slab in self.tags.slabs().filter(|slab| self.uses.leave(*slab)) {
+            self.uses.leave_return_to_others(slab);
         }
     }
 
@@ -449,6 +495,12 @@ impl ClientSession {
         if gone {
             self.fail(TransportError::Timeout { what: "anything", after: timeout * GIVE_UP }, done);
         }
+    }
+}
+
+impl Drop for ClientSession {
+    fn drop(&mut self) {
+        self.leave_all();
     }
 }
 

@@ -7,9 +7,12 @@ use super::socket::connect;
 use crate::error::TransportError;
 use crate::transport::stream::{Connection, Control, Limits};
 use crate::transport::{Session, SlabId, Transport};
+use crate::wire::SlabUses;
 use crate::wire::client::{DEFAULT_IN_FLIGHT, LONGEST_TIMEOUT};
 use crate::wire::frame::{Intent, Terms};
+use crate::wire::uses::Return;
 use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// How to reach a server, and how patiently.
@@ -41,6 +44,8 @@ pub struct TcpTransport {
     addresses: Vec<SocketAddr>,
     terms: Terms,
     control: Control<TcpStream>,
+    /// What all sessions have underway.
+    uses: Arc<SlabUses>,
 }
 
 impl TcpTransport {
@@ -56,12 +61,23 @@ impl TcpTransport {
         let (control, terms) = Connection::open(connect(&addresses, limits)?, Intent::New, limits)?;
         let description = format!("tcp:{}", address::without_scheme(&config.address));
         let control = Control::new(Some(control), config.op_timeout);
-        Ok(Self { description, config, addresses, terms, control })
+        let uses = Arc::new(SlabUses::new(terms.capacity, terms.slab_bytes));
+        Ok(Self { description, config, addresses, terms, control, uses })
     }
 
     /// What the server lends at most, to all its borrowers, in bytes.
     pub fn capacity(&self) -> u64 {
         self.terms.capacity
+    }
+
+    /// Returns the slabs that were to be returned by requests whose connections ended.
+    fn return_ready(&self) {
+        while let Some(slab) = self.uses.take_ready() {
+            if let Err(error) = self.control.return_slab(slab, |by| self.join(by)) {
+                // The server takes it back with the others in the end.
+                tracing::warn!(server = self.description, slab = slab.0, %error, "a slab can't be returned");
+            }
+        }
     }
 
     /// Opens a further connection of this borrower.
@@ -90,15 +106,24 @@ impl Transport for TcpTransport {
     }
 
     fn borrow_slab(&self) -> Result<SlabId, TransportError> {
-        self.control.borrow_slab(|by| self.join(by)).map(|(slab, _)| slab)
+        self.return_ready();
+        let (slab, _) = self.control.borrow_slab(|by| self.join(by))?;
+        self.uses.lent(slab);
+        Ok(slab)
     }
 
     fn return_slab(&self, slab: SlabId) -> Result<(), TransportError> {
-        self.control.return_slab(slab, |by| self.join(by))
+        self.return_ready();
+        match self.uses.begin_return(slab) {
+            Return::Now => self.control.return_slab(slab, |by| self.join(by)),
+            Return::Later => Ok(()),
+            Return::Again => Err(TransportError::Refused(format!("slab {} has been returned already", slab.0))),
+        }
     }
 
     fn open_session(&self) -> Result<Box<dyn Session>, TransportError> {
-        let connection = self.join(Instant::now() + self.config.connect_timeout)?;
+        let mut connection = self.join(Instant::now() + self.config.connect_timeout)?;
+        connection.session.share_uses(Arc::clone(&self.uses));
         Ok(Box::new(TcpSession { connection }))
     }
 }
