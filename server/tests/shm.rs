@@ -45,6 +45,16 @@ fn processor_time(pid: u32) -> u64 {
     tasks.map(|task| ran(task.expect("a thread")).split(' ').next().and_then(|ns| ns.parse::<u64>().ok()).unwrap_or(0)).sum()
 }
 
+/// Whether all threads of a process are stopped.
+fn is_stopped(pid: u32) -> bool {
+    let mut tasks = fs::read_dir(format!("/proc/{pid}/task")).expect("a process");
+    // number (name) state ...
+    tasks.all(|task| {
+        let stat = fs::read_to_string(task.expect("a thread").path().join("stat")).unwrap_or_default();
+        stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'))
+    })
+}
+
 #[test]
 fn a_stopped_server_serves_what_it_has_lent() {
     let farmemd = Farmemd::at_socket("8MiB");
@@ -52,6 +62,11 @@ fn a_stopped_server_serves_what_it_has_lent() {
     let server = connect(farmemd.path(), timeout).expect("connect");
     let slabs = [0; 3].map(|_| server.borrow_slab().expect("a slab"));
     farmemd.signal(Signal::STOP);
+    // The signal reaches each thread a moment later.
+    let started = Instant::now();
+    while !is_stopped(farmemd.child.id()) {
+        assert!(started.elapsed() < Duration::from_secs(20), "the server doesn't stop");
+    }
 
     let memory = mapped(&server);
     for (n, slab) in slabs.into_iter().enumerate() {
