@@ -167,7 +167,7 @@ impl SlabMemory {
             let Some(at) = self.at(index * STRIPE_BYTES) else { return };
             // SAFETY: stripe `index` lies in the slab, and its lock is held exclusively, so the mapping stays and nobody in this process
             // reads or writes it; no Rust reference to it exists.
-            unsafe { std::ptr::write_bytes(at, 0, STRIPE_BYTES) };
+            unsafe { foreign_zero(at, STRIPE_BYTES) };
         }
     }
 
@@ -227,6 +227,17 @@ unsafe fn foreign_copy(from: *const u8, to: *mut u8, len: usize) {
     let copy: Copy = std::hint::black_box(libc::memcpy as Copy);
     // SAFETY: the caller's promise is what `memcpy` asks for.
     unsafe { copy(to.cast(), from.cast(), len) };
+}
+
+/// `memset` to zero, as [`foreign_copy`].
+///
+/// # Safety
+/// The range is mapped to be written, and no other thread of this process touches it meanwhile.
+unsafe fn foreign_zero(at: *mut u8, len: usize) {
+    type Set = unsafe extern "C" fn(*mut libc::c_void, libc::c_int, usize) -> *mut libc::c_void;
+    let set: Set = std::hint::black_box(libc::memset as Set);
+    // SAFETY: the caller's promise is what `memset` asks for.
+    unsafe { set(at.cast(), 0, len) };
 }
 
 // A poisoned lock guards nothing that a panic could have left half done: only plain bytes lie behind it.
