@@ -20,25 +20,26 @@ const DEFAULT_LISTEN: &str = "127.0.0.1:7070";
 /// Bad input: what was asked for can't be done as asked.
 const BAD_INPUT: u8 = 2;
 
+const EXAMPLES: &str = "\
+Examples:
+  farmemd --capacity 4GiB                                  at 127.0.0.1:7070
+  farmemd --capacity 4GiB --listen 10.0.0.2:7070           to other machines
+  farmemd --capacity 4GiB --unix /run/user/1000/farmemd    to this machine's programs, at the speed of memory
+  farmemd --capacity 64GiB --unix /run/farmemd --listen 10.0.0.2:7070 --backing /dev/dax0.0
+                                                           a device's memory, both ways; one borrower at a time";
+
 /// Lends memory of this machine to programs that use farptr: over TCP, or to programs on this machine, which map it.
 ///
 /// The memory is taken at the start. When farmemd is ready, it prints one line on stdout:
 ///
 ///     farmemd ready: tcp:127.0.0.1:7070 capacity=4294967296 slab=16777216
 ///
-/// Examples:
-///
-///     farmemd --capacity 4GiB                                    at 127.0.0.1:7070
-///     farmemd --capacity 4GiB --listen 10.0.0.2:7070             to other machines
-///     farmemd --capacity 4GiB --unix /run/user/1000/farmemd      to this machine's programs, at the speed of memory
-///     farmemd --capacity 4GiB --unix /run/farmemd --listen 0.0.0.0:7070 --backing /dev/dax0.0
-///
 /// Programs then borrow slabs of it; what a program borrowed is zeroed and lent again when the program has gone.
 /// SIGTERM or SIGINT ends farmemd, and with it all that it lent. What happens is logged to stderr (RUST_LOG=warn for less).
 /// There is no password and no encryption: whoever can reach the address can borrow. Listen on a network you trust; a socket's
 /// permissions (--unix-mode) say who can reach that.
 #[derive(Debug, Parser)]
-#[command(version, about, verbatim_doc_comment)]
+#[command(version, about, verbatim_doc_comment, after_help = EXAMPLES)]
 struct Cli {
     /// Where to listen for TCP. Port 0 lets the system choose one. [default: 127.0.0.1:7070, unless --unix is given]
     #[arg(long, value_name = "HOST:PORT")]
