@@ -3,27 +3,18 @@
 //! The bare copies are of the same bytes in the same order of places, from a memory file that is mapped and has all its pages: what no far memory on
 //! shared memory can beat.
 
-use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use farptr::{Far, FarMemory, RemBox, RemVec};
+mod common;
+
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use farptr::{Far, FarMemory, RemVec};
 use farptr_server::{Config, Daemon};
 use memmap2::MmapMut;
 use std::hint::black_box;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Data set in bytes.
 const DATA: usize = 512 << 20;
-
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (((self.0 >> 32) * bound as u64) >> 32) as usize
-    }
-}
 
 /// A daemon, and how to borrow from it. Its socket goes with it.
 fn daemon() -> (Daemon, String) {
@@ -47,38 +38,10 @@ fn misses<const N: usize>(c: &mut Criterion, address: &str, source: &[u8])
 where
     [u64; N]: Far,
 {
-    let bytes = N * 8;
-    let count = DATA / bytes;
     let mem = FarMemory::builder().local_budget(DATA / 4).server(address).build().expect("a far memory");
-    let boxes: Vec<_> = (0..count).map(|i| RemBox::new_in([i as u64; N], &mem)).collect();
-    let mut random = Random(0x2545_f491_4f6c_dd1d);
-    let mut group = c.benchmark_group(format!("shm/miss/{bytes}"));
-    group.throughput(Throughput::Elements(1)).measurement_time(Duration::from_secs(4)).sample_size(20);
-    group.bench_function(BenchmarkId::new("uniform", "far, 25% local"), |b| {
-        b.iter_custom(|turns| {
-            let before = mem.stats().misses;
-            let started = Instant::now();
-            for _ in 0..turns {
-                let i = random.below(count);
-                assert_eq!(boxes[i].try_with(|value| value[N - 1]).expect("a read"), i as u64);
-            }
-            let took = started.elapsed();
-            if turns > 100_000 {
-                let missed = (mem.stats().misses - before) as f64 / turns as f64;
-                eprintln!("  {bytes} bytes: {:.0} k/s, {:.1}% missed", turns as f64 / took.as_secs_f64() / 1e3, missed * 100.0);
-            }
-            took
-        });
-    });
-    drop(boxes);
-    let mut target = vec![0u8; bytes];
-    group.bench_function(BenchmarkId::new("uniform", "bare copy from the mapping"), |b| {
-        b.iter(|| {
-            let i = random.below(count);
-            target.copy_from_slice(&source[i * bytes..(i + 1) * bytes]);
-            black_box(&mut target);
-        });
-    });
+    let mut group = c.benchmark_group(format!("shm/miss/{}", N * 8));
+    common::far_reads::<N>(&mut group, &mem, DATA);
+    common::bare_copies(&mut group, "bare copy from the mapping", source, N * 8);
     group.finish();
 }
 
