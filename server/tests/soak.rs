@@ -1,10 +1,11 @@
-//! Random operations of several borrowers with several threads each, compared with a plain model.
+//! Random operations of several borrowers, over TCP and in mapped memory, with several threads each, compared with a plain model.
 //!
 //! Every thread owns some slabs and knows what is in them. It reads, writes, returns and borrows at random, with many
 //! operations in flight, while all the others do the same at the same server. `FARPTR_SOAK_SECONDS` makes it longer than the 2
 //! seconds it takes by itself.
 #![forbid(unsafe_code)]
 
+use farptr_runtime::transport::shm::{ShmConfig, ShmTransport};
 use farptr_runtime::transport::tcp::{TcpConfig, TcpTransport};
 use farptr_runtime::transport::{IoBuf, Op, Progress, Session, SlabId, SlabPos, Submit, Token, Transport, Verb};
 use farptr_server::{Config, Daemon};
@@ -97,14 +98,24 @@ fn batch(session: &mut dyn Session, mine: &mut [Mine], random: &mut Random) -> u
 fn random_operations_of_many_borrowers_agree_with_a_model() {
     let seconds = std::env::var("FARPTR_SOAK_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(2);
     let slabs = BORROWERS * THREADS * SLABS;
-    let config = Config::new("127.0.0.1:0", (slabs * SLAB) as u64);
+    let folder = tempfile::tempdir().expect("folder");
+    let unix = Some(folder.path().join("farmemd"));
+    let config = Config { unix: unix.clone(), ..Config::new("127.0.0.1:0", (slabs * SLAB) as u64) };
     let daemon = Daemon::start(Config { slab_bytes: SLAB as u32, threads: Some(2), ..config }).expect("daemon");
-    let transports: Vec<_> = (0..BORROWERS)
-        .map(|_| TcpTransport::connect(TcpConfig::new(daemon.tcp_address().expect("it listens").to_string())).expect("connect"))
-        .collect();
+    let connect = |borrower: usize| -> Box<dyn Transport> {
+        match &unix {
+            // The same slabs go from those who are sent bytes to those who map them, and back.
+            Some(path) if borrower == 0 => Box::new(ShmTransport::connect(ShmConfig::new(path)).expect("connect")),
+            _ => {
+                let address = daemon.tcp_address().expect("it listens").to_string();
+                Box::new(TcpTransport::connect(TcpConfig::new(address)).expect("connect"))
+            }
+        }
+    };
+    let transports: Vec<_> = (0..BORROWERS).map(connect).collect();
     let until = Instant::now() + Duration::from_secs(seconds);
     std::thread::scope(|scope| {
-        for (borrower, transport) in transports.iter().enumerate() {
+        for (borrower, transport) in transports.iter().map(|transport| &**transport).enumerate() {
             for thread in 0..THREADS {
                 let seed = SEED ^ ((borrower * THREADS + thread) as u64) << 32;
                 scope.spawn(move || {
