@@ -42,8 +42,26 @@ impl Farmemd {
 
     fn signal(&self, signal: i32) {
         let pid = i32::try_from(self.child.id()).expect("a pid");
-        // SAFETY: a signal to a child that has not been waited for, so the pid is its.
-        assert_eq!(unsafe { libc::kill(pid, signal) }, 0);
+        let sent = match self.thread_for_signals() {
+            // SAFETY: a signal to a child that has not been waited for, so the pid is its.
+            None => unsafe { libc::kill(pid, signal) }.into(),
+            // SAFETY: as above, and the thread is found by number in that process or not at all.
+            Some(thread) => unsafe { libc::syscall(libc::SYS_tgkill, pid, thread, signal) },
+        };
+        assert_eq!(sent, 0);
+    }
+
+    /// The thread that waits for signals, if `signal` must name it: ThreadSanitizer holds a signal back until its thread calls into the sanitizer, and
+    /// `main`, to which the kernel would give it, waits where the sanitizer does not see it.
+    fn thread_for_signals(&self) -> Option<i32> {
+        if !cfg!(farptr_tsan) {
+            return None;
+        }
+        let threads = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).expect("procfs");
+        threads.flatten().find_map(|thread| {
+            let name = std::fs::read_to_string(thread.path().join("comm")).ok()?;
+            thread.file_name().to_str()?.parse().ok().filter(|_| name.trim_end() == "farmemd-signals")
+        })
     }
 
     /// Waits for its end; its status and what it logged.

@@ -147,7 +147,7 @@ pub(crate) fn run(options: &Options, root: &Path, target_dir: &Path) -> Result<b
 }
 
 fn build(targets: &[&Target], places: &Places<'_>) -> Result<(), String> {
-    let sanitizer = if prerequisites::has_address_sanitizer() { "address" } else { "none" };
+    let sanitizer = if prerequisites::sanitizer_missing("asan").is_none() { "address" } else { "none" };
     if sanitizer == "none" {
         println!("=== note: this toolchain brings no AddressSanitizer; fuzzing without");
     }
@@ -159,6 +159,11 @@ fn build(targets: &[&Target], places: &Places<'_>) -> Result<(), String> {
         if !target.is_empty() {
             invocation = invocation.arg(target);
         }
+        let invocation = match sanitizer {
+            // It is told of the local heap as well (`runtime/src/poison.rs`); cargo-fuzz adds its own flags to these.
+            "address" => invocation.env("RUSTFLAGS", "--cfg farptr_asan"),
+            _ => invocation,
+        };
         let invocation = invocation.env("RUSTC_BOOTSTRAP", "1").env("CARGO_TARGET_DIR", places.work.display().to_string());
         println!("$ {invocation}");
         let status = invocation.command(places.root)?.status().map_err(|error| format!("can't run cargo fuzz: {error}"))?;

@@ -6,6 +6,7 @@
 //! - `prerequisites`: what a fresh machine may lack.
 //! - `cfg`: compiles the workspace with one cfg more, without compiling its dependencies again.
 //! - `inventory`, `smoke`: checks that are code of their own. `fuzz`: builds and runs the fuzz targets.
+//! - `sanitize`: the suite under AddressSanitizer and ThreadSanitizer.
 //! - `mutants`: weakens the code on purpose, to see whether the checks notice.
 //! - `uring`: takes io_uring away from a command, as containers do.
 #![deny(unsafe_code)] // but for `uring`, which says why
@@ -16,6 +17,7 @@ mod inventory;
 mod invocation;
 mod mutants;
 mod prerequisites;
+mod sanitize;
 mod smoke;
 mod step;
 mod steps;
@@ -24,6 +26,7 @@ mod uring;
 
 use clap::{Parser, Subcommand};
 use invocation::Invocation;
+use sanitize::Sanitizer;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -40,6 +43,7 @@ Examples:
   cargo xtask zeal                  the suite, with evacuation at every legal point
   cargo xtask zeal --every 1:7 -- -p farptr --test scopes
                                     some of it, at every point without exception, drawn from another seed
+  cargo xtask sanitize address      the suite under AddressSanitizer; cargo xtask sanitize --help
   cargo xtask no-uring -- cargo test -p farptr
                                     any command, in a world without io_uring";
 
@@ -107,6 +111,15 @@ enum Chore {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         what: Vec<String>,
     },
+    /// Run the suite under a sanitizer
+    #[command(after_help = SANITIZE)]
+    Sanitize {
+        /// Which
+        sanitizer: Sanitizer,
+        /// What to test, after --, as for `cargo test` [default: the suite]
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        what: Vec<String>,
+    },
     /// Run a cargo command that compiles the workspace's own crates with one cfg more
     WithCfg {
         /// The cfg, say farptr_zeal, or several separated by commas
@@ -130,6 +143,17 @@ keeps something past a point that it must not keep, or the runtime does.
 
 A thread's first 250 points are all due; then passes thin out, so that the suite ends. `--every 1` makes all due: good for a single
 test, too slow for the suite. The draw depends on the thread's count of points and the seed alone, so a thread fails where it failed before.";
+
+const SANITIZE: &str = "\
+Examples:
+  cargo xtask sanitize address
+  cargo xtask sanitize thread -- -p farptr-server --test torture
+
+Everything is built once more, in a target folder of its own, by the stable compiler and with what comes with it (for `thread`, the component rust-src as
+well). `address` knows of the local heap's own memory: a use of an object that has left is reported at the instruction that makes it; leaks are
+reported at the end. It runs under zeal, but FARPTR_ZEAL=1000000000 makes hardly any legal point due. `thread` reports two uses of the same bytes, one of them
+a write, that no lock and no atomic orders, in the orders that happen to come up; loom is the one that tries all. A report fails the step.
+What is suppressed, and why, is in xtask/suppressions.";
 
 #[derive(clap::Args)]
 struct Selection {
@@ -179,6 +203,7 @@ fn main() -> ExitCode {
             Err(problem) => fail(&problem),
         },
         Chore::Zeal { every, what } => finish(step::run_all(&[steps::zeal(every, &what)], &root)),
+        Chore::Sanitize { sanitizer, what } => finish(step::run_all(&[steps::sanitize(sanitizer, &what, &root)], &root)),
         Chore::WithCfg { cfg, command } => fail(&Invocation::exec_with(&command, Some(&cfg))),
         Chore::NoUring { command } => {
             if let Err(problem) = uring::forbid() {

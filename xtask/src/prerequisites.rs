@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 use crate::uring;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 /// Memory that a glommio executor locks, in bytes.
@@ -53,13 +54,28 @@ pub(crate) fn fuzzing() -> Result<(), String> {
     if installed { Ok(()) } else { Err(format!("cargo-fuzz is needed; install: cargo {}", install.join(" "))) }
 }
 
-/// Whether the compiler that is in use brings the runtime of AddressSanitizer.
-pub(crate) fn has_address_sanitizer() -> bool {
-    let printed = Command::new("rustc").args(["--print", "target-libdir"]).stderr(Stdio::null()).output();
-    let Ok(printed) = printed else { return false };
-    let folder = String::from_utf8_lossy(&printed.stdout).trim().to_owned();
-    let files = std::fs::read_dir(folder).into_iter().flatten().flatten();
-    files.map(|file| file.file_name()).any(|name| name.to_string_lossy().ends_with("_rt.asan.a"))
+/// Why a sanitizer can't be used, if it can't: the compiler that is in use does not bring its runtime library, `name` as in `librustc-stable_rt.asan.a`.
+pub(crate) fn sanitizer_missing(name: &str) -> Option<String> {
+    let ending = format!("_rt.{name}.a");
+    let files = printed_path("target-libdir").and_then(|folder| std::fs::read_dir(folder).ok()).into_iter().flatten().flatten();
+    let found = files.map(|file| file.file_name()).any(|file| file.to_string_lossy().ends_with(&ending));
+    (!found).then(|| format!("the toolchain brings no runtime library *{ending}"))
+}
+
+/// Why the standard library can't be compiled, if it can't. Its source is a component of its own, which is added if rustup is there to do it.
+pub(crate) fn standard_library_source_missing() -> Option<String> {
+    let is_there = || printed_path("sysroot").is_some_and(|root| root.join("lib/rustlib/src/rust/library/std").is_dir());
+    if !is_there() && runs("rustup", &["--version"]) {
+        println!("$ rustup component add rust-src");
+        runs("rustup", &["component", "add", "rust-src"]);
+    }
+    (!is_there()).then(|| "the source of the standard library is missing; install: rustup component add rust-src".into())
+}
+
+/// What `rustc --print` says of a folder.
+fn printed_path(what: &str) -> Option<PathBuf> {
+    let printed = Command::new("rustc").args(["--print", what]).stderr(Stdio::null()).output().ok()?;
+    printed.status.success().then(|| PathBuf::from(String::from_utf8_lossy(&printed.stdout).trim()))
 }
 
 fn install(missing: &[&Tool]) -> Result<(), String> {

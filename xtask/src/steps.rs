@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use crate::invocation::Invocation;
+use crate::sanitize::{self, Sanitizer};
 use crate::step::{Action, Step};
 use crate::{inventory, mutants, smoke, uring};
 use std::path::{Path, PathBuf};
@@ -26,6 +27,7 @@ pub(crate) fn test(root: &Path) -> Vec<Step> {
         )
         .unless(uring::cannot_forbid),
         zeal(None, &[]),
+        sanitize::threads(&target_dir(root), root),
         Step::new(
             "loom",
             "the protocols between mutators and evacuator, in every order that threads can run in",
@@ -125,6 +127,11 @@ pub(crate) fn zeal(every: Option<String>, what: &[String]) -> Step {
         "nothing is relied on past a point where evacuation may happen: there it does",
         Action::Tests(tests.with_cfg("farptr_zeal")),
     )
+}
+
+/// `cargo xtask sanitize`.
+pub(crate) fn sanitize(sanitizer: Sanitizer, what: &[String], root: &Path) -> Step {
+    sanitize::step(sanitizer, what, &target_dir(root), root)
 }
 
 /// `cargo xtask doc`.

@@ -7,9 +7,9 @@ mod model;
 mod nested;
 mod panics;
 
-use common::{assert_empty, memory, numbers};
+use common::{assert_empty, churn, memory, numbers};
 use farptr::{Far, RemBox};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 #[test]
 fn value_survives_the_way_there_and_back() {
@@ -171,6 +171,57 @@ fn scope_that_holds_too_much_is_exhausted_and_a_refreshed_one_is_not() {
             }
         };
         assert_eq!(value, [i as u64; 128]);
+    }
+}
+
+/// A thread that only reads meets no lock: the scope's clock and the word are all that order its reads behind the evacuator's copying, and the next use of the old
+/// place behind its reads. ThreadSanitizer watches the bytes; for it the readers must not be ordered in any other way, so their counts are relaxed.
+#[test]
+fn threads_read_what_is_relocated_all_the_time() {
+    const READERS: usize = 2;
+    const PASSES: u64 = 60;
+    let mem = memory(1 << 20);
+    let boxes: Vec<_> = (0..64u64).map(|i| RemBox::new_in([i; 16], &mem)).collect();
+    let turns = [const { AtomicU64::new(0) }; READERS];
+    let done = AtomicBool::new(false);
+    std::thread::scope(|threads| {
+        for turns in &turns {
+            let (boxes, done) = (&boxes, &done);
+            threads.spawn(move || {
+                let _done = Done(done);
+                while !done.load(Ordering::Relaxed) {
+                    for (i, value) in boxes.iter().enumerate() {
+                        value.with(|value| assert_eq!(*value, [i as u64; 16]));
+                    }
+                    turns.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+        // Also if a check fails here: the readers must end.
+        let _done = Done(&done);
+        for pass in 0..PASSES {
+            // Each reader has used each value twice since it was relocated last: they are hot, and will be relocated.
+            let before = turns.each_ref().map(|turns| turns.load(Ordering::Relaxed));
+            for (turns, before) in turns.iter().zip(before) {
+                while turns.load(Ordering::Relaxed) < before + 3 {
+                    assert!(!done.load(Ordering::Relaxed), "a reader has failed in pass {pass}");
+                    std::thread::yield_now();
+                }
+            }
+            churn(&mem);
+        }
+    });
+    assert!(mem.stats().relocated_objects > PASSES, "{:?}", mem.stats());
+    drop(boxes);
+    assert_empty(&mem);
+}
+
+/// Says when it is dropped that all shall end.
+struct Done<'a>(&'a AtomicBool);
+
+impl Drop for Done<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
     }
 }
 

@@ -1,8 +1,9 @@
 //! Large objects: a mapping each.
 
-use super::header::ObjectHeader;
+use super::header::{HEADER_BYTES, ObjectHeader};
 use crate::addr::{ObjectAddr, SlotId};
 use crate::arena::{Arena, HUGE_PAGE, PAGE};
+use crate::poison;
 use std::alloc::Layout;
 use std::collections::BTreeMap;
 use std::io;
@@ -31,6 +32,8 @@ impl LargeObject {
         }
         let unsized_layout = Layout::from_size_align(0, layout.align()).expect("an alignment alone is a layout");
         let object = LargeObject { arena, layout };
+        let addr = object.addr().get();
+        poison::bounded(object.arena.base(), object.arena.len(), addr - HEADER_BYTES, addr + layout.size());
         // SAFETY: the mapping is new, known to nobody, and begins a page before the contents.
         unsafe { ObjectHeader::new(slot, unsized_layout, far).write(object.addr()) };
         Ok(object)
@@ -50,6 +53,12 @@ impl LargeObject {
     pub fn header(&self) -> ObjectHeader {
         // SAFETY: `map` wrote the header in front of the contents, nobody writes it again, and the mapping lives as long as `self`.
         unsafe { ObjectHeader::read(self.addr()) }
+    }
+}
+
+impl Drop for LargeObject {
+    fn drop(&mut self) {
+        poison::unmapped(self.arena.base(), self.arena.len());
     }
 }
 

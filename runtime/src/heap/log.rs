@@ -106,13 +106,6 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The contents of an object that was placed just now.
-fn handed_out(addr: ObjectAddr, layout: Layout) -> ObjectAddr {
-    // SAFETY: they lie in an open segment, under whose head's lock nobody but the caller has been told of them.
-    unsafe { poison::handed_out(addr.get(), layout.size()) };
-    addr
-}
-
 impl Heap {
     /// Segment size for a budget of `limit` bytes.
     pub fn segment_bytes_for(limit: usize) -> usize {
@@ -128,6 +121,7 @@ impl Heap {
         let count = limit / segment_bytes;
         let arena = Arena::reserve(count * segment_bytes, HUGE_PAGE)?;
         arena.advise_huge(0..arena.len());
+        poison::reserved(arena.base(), arena.len());
         Ok(Heap {
             arena,
             segment_bytes,
@@ -186,7 +180,7 @@ impl Heap {
             && let Some(addr) = open.bump(layout)
         {
             self.begin(open.id);
-            return Ok(handed_out(addr, layout));
+            return Ok(addr);
         }
         // Sealed even if no other can be opened: it may be what the evacuator finds something to free in.
         if let Some(full) = head.take() {
@@ -194,7 +188,7 @@ impl Heap {
         }
         let open = head.insert(self.take_segment(budget, party)?);
         self.begin(open.id);
-        Ok(handed_out(open.bump(layout).expect("a small object fits an empty segment"), layout))
+        Ok(open.bump(layout).expect("a small object fits an empty segment"))
     }
 
     /// An object of the segment is busy. Under the head's lock, so before the segment can be sealed.
@@ -387,5 +381,11 @@ impl Heap {
     pub fn segment_of(&self, addr: ObjectAddr) -> Option<SegmentId> {
         let offset = self.offset_of_header(addr);
         (offset < self.arena.len()).then(|| SegmentId((offset / self.segment_bytes) as u32))
+    }
+}
+
+impl Drop for Heap {
+    fn drop(&mut self) {
+        poison::unmapped(self.arena.base(), self.arena.len());
     }
 }

@@ -2,6 +2,7 @@
 
 use super::header::{HEADER_BYTES, ObjectHeader};
 use crate::addr::ObjectAddr;
+use crate::poison;
 use std::alloc::Layout;
 
 /// Number of a segment in the arena.
@@ -54,6 +55,8 @@ impl Open {
         if end > self.end {
             return None;
         }
+        // SAFETY: `cursor..end` lies in the open segment, of which this head is the only writer; nobody has been told of these bytes.
+        unsafe { poison::handed_out(self.cursor, end - self.cursor) };
         let gap = contents - HEADER_BYTES - self.cursor;
         if gap > 0 {
             // SAFETY: `cursor..contents - 16` lies in the open segment, of which this head is the only writer, is a multiple of
