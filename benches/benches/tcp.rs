@@ -20,7 +20,7 @@ const BUDGET: usize = 16 << 20;
 const TASKS: u64 = 64;
 
 fn memory(daemon: &Daemon, shards: usize) -> FarMemory {
-    let address = format!("tcp:{}", daemon.address());
+    let address = format!("tcp:{}", daemon.tcp_address().expect("it listens"));
     FarMemory::builder().local_budget(BUDGET).server(address).shards(shards).build().expect("a far memory")
 }
 

@@ -20,7 +20,7 @@
 
 use farptr_runtime::addr::{FAR_SEGMENT_BYTES, FarAddr, FarSegmentId, SlotId};
 use farptr_runtime::far::image::{self, image_bytes};
-use farptr_runtime::far::wait_for;
+use farptr_runtime::far::{unblock, wait_for};
 use farptr_runtime::memory::Memory;
 use farptr_runtime::transport::{Completion, IoBuf, Op, Session, Submit, Token, Verb};
 use farptr_runtime::{Error, Result, TransportError};
@@ -250,6 +250,10 @@ impl FarLog {
                     Submit::Accepted => return Ok(()),
                     Submit::Busy(back) => op = back,
                     Submit::Failed(_, cause) => return Err(server.error(cause)),
+                }
+                if session.in_flight() == 0 {
+                    unblock(&mut **session, &mut Vec::new());
+                    continue;
                 }
             }
             self.wait(memory, number);

@@ -65,8 +65,8 @@ struct Arguments {
     /// Local memory budget: bytes (64MiB) or a percentage of the bytes indexed [default: 25%]
     #[arg(long = "local-memory", value_name = "SIZE|PERCENT", allow_hyphen_values = true)]
     local_memory: Option<LocalMemory>,
-    /// Keep far memory at the farmemd listening there [default: lent by this process itself]
-    #[arg(long = "server", value_name = "HOST:PORT")]
+    /// Keep far memory at the farmemd listening there, HOST:PORT or unix:PATH [default: lent by this process itself]
+    #[arg(long = "server", value_name = "ADDRESS")]
     server: Option<String>,
     /// Don't do it all again in ordinary memory for comparison
     #[arg(long = "no-all-local")]

@@ -54,6 +54,9 @@ fn turn() -> MutexGuard<'static, ()> {
 struct Server {
     child: Child,
     address: String,
+    /// How programs on this machine reach it.
+    socket: String,
+    _folder: Folder,
 }
 
 impl Server {
@@ -66,8 +69,10 @@ impl Server {
                 return None;
             }
         };
+        let folder = Folder::new("server");
         let mut child = Command::new(program)
-            .args(["--listen", "127.0.0.1:0", "--capacity", "256MiB"])
+            .args(["--listen", "127.0.0.1:0", "--capacity", "256MiB", "--unix"])
+            .arg(folder.path().join("socket"))
             .stdout(Stdio::piped())
             .spawn()
             .expect("run farmemd");
@@ -76,7 +81,8 @@ impl Server {
         thread::spawn(move || stdout.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
         let line = receiver.recv_timeout(Duration::from_secs(20)).expect("farmemd says that it is ready");
         let address = line.split_whitespace().find_map(|word| word.strip_prefix("tcp:")).expect("its address").to_owned();
-        Some(Server { child, address })
+        let socket = line.split_whitespace().find(|word| word.starts_with("unix:")).expect("its socket").to_owned();
+        Some(Server { child, address, socket, _folder: folder })
     }
 
     fn kill(&mut self) {
@@ -130,8 +136,10 @@ fn a_server_gives_what_grep_gives() {
     let _turn = turn();
     let Some(server) = Server::start() else { return };
     let tree = large_tree();
-    let arguments = ["--local-memory", BUDGET, "--no-all-local", "--server", &server.address];
-    assert_finds_what_grep_finds(&search(&arguments, tree.path()), tree.path());
+    for address in [&server.address, &server.socket] {
+        let arguments = ["--local-memory", BUDGET, "--no-all-local", "--server", address];
+        assert_finds_what_grep_finds(&search(&arguments, tree.path()), tree.path());
+    }
 }
 
 #[test]

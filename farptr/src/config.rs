@@ -68,6 +68,8 @@ pub(crate) enum ServerAddr {
     Embedded,
     /// `farmemd` at `host:port`.
     Tcp(String),
+    /// `farmemd` on this machine, by its socket; what it lends is mapped.
+    Unix(PathBuf),
 }
 
 impl fmt::Display for ServerAddr {
@@ -75,6 +77,7 @@ impl fmt::Display for ServerAddr {
         match self {
             ServerAddr::Embedded => f.write_str("embedded:"),
             ServerAddr::Tcp(host_port) => write!(f, "tcp:{host_port}"),
+            ServerAddr::Unix(path) => write!(f, "unix:{}", path.display()),
         }
     }
 }

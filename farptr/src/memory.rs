@@ -10,6 +10,7 @@ use farptr_runtime::memory::{Memory, MemoryConfig, Relief, Stats};
 use farptr_runtime::scope::in_scope;
 use farptr_runtime::transport::Transport;
 use farptr_runtime::transport::embedded::{EmbeddedConfig, EmbeddedTransport};
+use farptr_runtime::transport::shm::{ShmConfig, ShmTransport};
 use farptr_runtime::transport::tcp::{TcpConfig, TcpTransport};
 use farptr_runtime::{Error, Result};
 use std::fmt;
@@ -100,7 +101,8 @@ impl Builder {
         self
     }
 
-    /// Adds a server: `tcp:host:port` (a `farmemd`), or `embedded:` (memory of this process, the default).
+    /// Adds a server: `tcp:host:port` (a `farmemd`), `unix:path` (a `farmemd` on this machine, whose memory is mapped), or `embedded:`
+    /// (memory of this process, the default).
     #[must_use]
     pub fn server(mut self, address: impl Into<String>) -> Self {
         self.settings.servers.push(address.into());
@@ -237,6 +239,14 @@ impl FarMemory {
                         ..TcpConfig::new(host_port.clone())
                     };
                     Arc::new(TcpTransport::connect(config).map_err(|cause| Error::transport(address.to_string(), cause))?)
+                }
+                ServerAddr::Unix(path) => {
+                    let config = ShmConfig {
+                        connect_timeout: settings.timeout,
+                        op_timeout: settings.timeout,
+                        ..ShmConfig::new(path.clone())
+                    };
+                    Arc::new(ShmTransport::connect(config).map_err(|cause| Error::transport(address.to_string(), cause))?)
                 }
             };
             servers.push(Server::new(ways.to(transport)));

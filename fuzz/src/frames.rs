@@ -8,8 +8,8 @@
 use farptr_runtime::slab::{STRIPE_BYTES, SlabStore, SlabStoreConfig, Supply};
 use farptr_runtime::transport::{Completion, IoBuf, Op, SlabId, SlabPos, Submit, Token, Verb};
 use farptr_runtime::wire::frame::{
-    HELLO_BYTES, Hello, Intent, REPLY_BYTES, REQUEST_BYTES, WELCOME_BYTES, Welcome, decode_hello, decode_reply, decode_request,
-    decode_welcome, encode_hello, encode_reply, encode_request, encode_welcome,
+    HELLO_BYTES, Hello, Intent, REPLY_BYTES, REQUEST_BYTES, Terms, WELCOME_BYTES, Welcome, decode_hello, decode_reply,
+    decode_request, decode_welcome, encode_hello, encode_reply, encode_request, encode_welcome,
 };
 use farptr_runtime::wire::{ClientSession, ControlVerb, Ending, Lender, MAGIC, ServerSession, VERSION};
 use std::time::{Duration, Instant};
@@ -35,7 +35,7 @@ fn codecs(data: &[u8]) {
     }
     if let Some(bytes) = data.first_chunk::<WELCOME_BYTES>() {
         match decode_welcome(bytes) {
-            Welcome::Welcome { token, slab_bytes, capacity } => assert_eq!(&encode_welcome(token, slab_bytes, capacity), bytes),
+            Welcome::Welcome(terms) => assert_eq!(&encode_welcome(&terms), bytes),
             // A refusal by another version has its own form; one by this version has nothing but its code.
             Welcome::Refused { theirs: VERSION, code } => {
                 assert!(code != 0 && bytes[..8] == MAGIC && bytes[16..] == [0; WELCOME_BYTES - 16]);
@@ -109,8 +109,8 @@ fn client(greeted: bool, stream: &[u8], cuts: &[u8]) -> Vec<String> {
     let mut done = Vec::new();
     if greeted {
         let zero = decode_welcome(&encode_welcome_zero());
-        let Welcome::Welcome { token, .. } = zero else { unreachable!("it was made as a welcome") };
-        session.handle_input(&encode_welcome(token, STRIPE_BYTES as u32, 1 << 30), &mut done);
+        let Welcome::Welcome(zero) = zero else { unreachable!("it was made as a welcome") };
+        session.handle_input(&encode_welcome(&Terms { slab_bytes: STRIPE_BYTES as u32, capacity: 1 << 30, ..zero }), &mut done);
     }
     for (token, (verb, len)) in [(Verb::Read, 100), (Verb::Read, 1), (Verb::Write, 10)].into_iter().enumerate() {
         let at = SlabPos { slab: SlabId(0), offset: 0 };

@@ -50,9 +50,14 @@ fn check(found: &Checked, memory: Option<u64>) {
     assert!(!found.servers.is_empty() && found.shards <= CORES, "{found:?}");
     assert!(found.servers.iter().enumerate().all(|(i, server)| !found.servers[..i].contains(server)), "{found:?}");
     for server in found.servers.iter().filter(|server| *server != "embedded:") {
+        assert!(!server.chars().any(|c| c.is_control() || c == ','), "{server:?}");
+        if let Some(path) = server.strip_prefix("unix:") {
+            assert!(!path.is_empty() && path.len() < 108, "{server:?}");
+            continue;
+        }
         let (host, port) = server.strip_prefix("tcp:").and_then(|rest| rest.rsplit_once(':')).expect("an address");
         assert!(!host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0), "{server}");
-        assert!(!server.chars().any(|c| c.is_whitespace() || c.is_control()), "{server:?}");
+        assert!(!server.chars().any(char::is_whitespace), "{server:?}");
     }
     assert!(found.far_capacity.is_none_or(|bytes| (1..=1 << 50).contains(&bytes)), "{found:?}");
     assert!((Duration::from_millis(1)..=Duration::from_secs(3600)).contains(&found.timeout), "{found:?}");
@@ -69,10 +74,10 @@ fn explains(file: &str, error: &str) {
 }
 
 fn as_file(found: &Checked) -> String {
-    let servers: Vec<String> = found.servers.iter().map(|server| format!("{server:?}")).collect();
+    let servers = toml::Value::from(found.servers.clone());
     let far = found.far_capacity.map_or(String::new(), |bytes| format!("far_capacity = {bytes}\n"));
     let (budget, shards, nanos) = (found.local_budget, found.shards, found.timeout.as_nanos());
-    format!("local_budget = {budget}\nservers = [{}]\nshards = {shards}\n{far}timeout = \"{nanos}ns\"\n", servers.join(", "))
+    format!("local_budget = {budget}\nservers = {servers}\nshards = {shards}\n{far}timeout = \"{nanos}ns\"\n")
 }
 
 fn as_variable(found: &Checked, name: &str) -> String {

@@ -27,7 +27,7 @@ fn main() -> Outcome<()> {
     let seconds: f64 = std::env::args().nth(1).map_or(Ok(2.0), |text| text.parse())?;
     let span = Duration::from_secs_f64(seconds);
     let daemon = Daemon::start(Config { threads: Some(1), ..Config::new("127.0.0.1:0", CAPACITY) })?;
-    let transport = TcpTransport::connect(TcpConfig::new(daemon.address().to_string()))?;
+    let transport = TcpTransport::connect(TcpConfig::new(daemon.tcp_address().expect("it listens").to_string()))?;
     let slabs: Vec<_> =
         (0..CAPACITY / u64::from(transport.slab_bytes())).map(|_| transport.borrow_slab()).collect::<Result<_, _>>()?;
     let mut session = transport.open_session()?;

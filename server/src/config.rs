@@ -2,8 +2,9 @@
 
 use crate::machine::{self, Memory};
 use farptr_runtime::bytes::format_size;
-use farptr_runtime::slab::{DEFAULT_SLAB_BYTES, SlabError};
+use farptr_runtime::slab::{Backing, DEFAULT_SLAB_BYTES, SlabError, Supply};
 use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// How long workers spin after the last byte moved before they sleep, unless set. Longer than a borrower computes between two
@@ -13,11 +14,20 @@ pub const DEFAULT_SPIN: Duration = Duration::from_micros(200);
 /// Connections at once, unless set.
 pub const DEFAULT_MAX_CONNECTIONS: usize = 1024;
 
+/// Permission bits of the socket on this machine, unless set: programs of the user who runs the daemon.
+pub const DEFAULT_UNIX_MODE: u32 = 0o600;
+
 /// What a daemon lends, and how.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// `HOST:PORT` to listen at; port 0 lets the system choose.
-    pub listen: String,
+    /// `HOST:PORT` to listen at for borrowers on other machines; port 0 lets the system choose.
+    pub listen: Option<String>,
+    /// Path of a socket to listen at for borrowers on this machine, who map what they borrow.
+    pub unix: Option<PathBuf>,
+    /// Who may connect to that socket: its permission bits.
+    pub unix_mode: u32,
+    /// What the memory is; `None` for ordinary memory.
+    pub backing: Option<Backing>,
     /// Bytes to lend, rounded down to whole slabs. Taken when the daemon starts.
     pub capacity: u64,
     /// Bytes of a slab; a multiple of 256 KiB.
@@ -31,10 +41,22 @@ pub struct Config {
 }
 
 impl Config {
-    /// The usual settings for lending `capacity` bytes at `listen`.
+    /// The usual settings for lending `capacity` bytes at `listen`, a `HOST:PORT`.
     pub fn new(listen: impl Into<String>, capacity: u64) -> Self {
+        Self { listen: Some(listen.into()), ..Self::nowhere(capacity) }
+    }
+
+    /// The usual settings for lending `capacity` bytes to programs on this machine, by a socket at `path`.
+    pub fn unix(path: impl Into<PathBuf>, capacity: u64) -> Self {
+        Self { unix: Some(path.into()), ..Self::nowhere(capacity) }
+    }
+
+    fn nowhere(capacity: u64) -> Self {
         Self {
-            listen: listen.into(),
+            listen: None,
+            unix: None,
+            unix_mode: DEFAULT_UNIX_MODE,
+            backing: None,
             capacity,
             slab_bytes: DEFAULT_SLAB_BYTES,
             threads: None,
@@ -52,14 +74,23 @@ impl Config {
         })
     }
 
-    /// Where to listen.
-    pub(crate) fn addresses(&self) -> Result<Vec<SocketAddr>, StartError> {
-        let bad = |why: String| StartError::Address { given: self.listen.clone(), why };
-        let malformed = self.listen.rsplit_once(':').is_none_or(|(host, port)| host.is_empty() || port.parse::<u16>().is_err());
+    /// What the slabs are made of. Borrowers can map only what lies in files.
+    pub(crate) fn supply(&self) -> Supply {
+        match (&self.backing, &self.unix) {
+            (Some(backing), _) => Supply::Shared(backing.clone()),
+            (None, Some(_)) => Supply::Shared(Backing::Memfd),
+            (None, None) => Supply::Upfront,
+        }
+    }
+
+    /// The socket addresses that `listen` stands for.
+    pub(crate) fn addresses(listen: &str) -> Result<Vec<SocketAddr>, StartError> {
+        let bad = |why: String| StartError::Address { given: listen.into(), why };
+        let malformed = listen.rsplit_once(':').is_none_or(|(host, port)| host.is_empty() || port.parse::<u16>().is_err());
         if malformed {
             return Err(bad("it is not HOST:PORT".into()));
         }
-        let found: Vec<_> = self.listen.to_socket_addrs().map_err(|error| bad(error.to_string()))?.collect();
+        let found: Vec<_> = listen.to_socket_addrs().map_err(|error| bad(error.to_string()))?.collect();
         if found.is_empty() { Err(bad("the host has no address".into())) } else { Ok(found) }
     }
 
@@ -74,9 +105,16 @@ impl Config {
         if self.capacity == 0 {
             return Err(StartError::Setting("a capacity of 0 bytes lends nothing; give for example 4GiB".into()));
         }
+        if self.listen.is_none() && self.unix.is_none() {
+            return Err(StartError::Setting("nobody could reach it; give --listen HOST:PORT, --unix PATH or both".into()));
+        }
+        if self.unix_mode > 0o777 {
+            return Err(StartError::Setting("the mode of the socket must be three octal digits, for example 660".into()));
+        }
         match machine::memory() {
-            Some(memory) => self.check_against(memory),
-            None => Ok(()),
+            // What a folder, file or device has is not what the machine has free; taking it tells.
+            Some(memory) if self.backing.is_none() => self.check_against(memory),
+            _ => Ok(()),
         }
     }
 
@@ -109,6 +147,14 @@ pub enum StartError {
         "can't listen at {0:?}: the port is in use; end the program that uses it or give another port (0 lets the system choose)"
     )]
     PortInUse(String),
+    /// The socket's path can't be used.
+    #[error("can't listen at {}: {why}; give another --unix PATH", .path.display())]
+    Path {
+        /// As it was given.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
     /// More memory than there is.
     #[error("can't lend {capacity}: of this machine's {total} of memory {available} are free; give a smaller --capacity")]
     TooMuch {
@@ -152,11 +198,13 @@ mod tests {
             Config { capacity: u64::MAX, ..good.clone() },
             Config { threads: Some(0), ..good.clone() },
             Config { max_connections: 0, ..good.clone() },
+            Config { listen: None, ..good.clone() },
+            Config { unix_mode: 0o1000, ..good.clone() },
         ] {
             assert!(bad.check().is_err(), "{bad:?}");
         }
         for listen in ["", "7070", "127.0.0.1", "127.0.0.1:99999", ":7070"] {
-            let error = Config::new(listen, 1 << 20).addresses().expect_err(listen).to_string();
+            let error = Config::addresses(listen).expect_err(listen).to_string();
             assert!(error.contains("HOST:PORT"), "{error}");
         }
     }

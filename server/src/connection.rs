@@ -1,10 +1,10 @@
 //! One socket and the protocol on it.
 
+use crate::stream::{Peer, Stream};
 use farptr_runtime::wire::{Ending, Lender, ServerSession};
-use mio::net::TcpStream;
 use std::fmt;
-use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr};
+use std::io::{ErrorKind, Read};
+use std::net::Shutdown;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -14,8 +14,8 @@ const TURNS: usize = 8;
 /// A connection that a worker serves.
 #[derive(Debug)]
 pub(crate) struct Connection {
-    pub(crate) stream: TcpStream,
-    pub(crate) peer: SocketAddr,
+    pub(crate) stream: Stream,
+    pub(crate) peer: Peer,
     session: ServerSession,
     /// Received, but not to be answered before some replies are sent. Never more than one scratch buffer.
     held: Vec<u8>,
@@ -63,8 +63,10 @@ impl fmt::Display for Over {
 }
 
 impl Connection {
-    pub(crate) fn new(stream: TcpStream, peer: SocketAddr, lender: Arc<Lender>, now: Instant) -> Self {
-        Self { stream, peer, session: ServerSession::new(lender, now), held: Vec::new(), peer_done: false }
+    pub(crate) fn new(stream: Stream, peer: Peer, lender: Arc<Lender>, now: Instant) -> Self {
+        let session =
+            if stream.passes_files() { ServerSession::passing_files(lender, now) } else { ServerSession::new(lender, now) };
+        Self { stream, peer, session, held: Vec::new(), peer_done: false }
     }
 
     /// Serves what the socket has and takes. `scratch` is the worker's, to receive into. `to_the_end`: the event said that the
@@ -143,7 +145,7 @@ impl Connection {
     fn send(&mut self) -> Result<bool, Over> {
         let mut moved = false;
         while !self.session.output().is_empty() {
-            match self.stream.write(self.session.output()) {
+            match self.stream.send(&self.session) {
                 Ok(len) => {
                     moved = true;
                     self.session.output_sent(len);

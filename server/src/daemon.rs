@@ -1,12 +1,13 @@
 //! A running `farmemd`: its workers, and the thread that zeroes returned slabs.
 
 use crate::config::{Config, StartError};
+use crate::listen::{self, Address, Name};
 use crate::worker::{Desk, Shared, Worker};
 use farptr_runtime::slab::{SlabStore, SlabStoreConfig, Supply};
 use farptr_runtime::wire::Lender;
 use mio::Poll;
-use mio::net::TcpListener;
-use std::io::{self, ErrorKind};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -20,9 +21,11 @@ const SCRUB_SLEEP: Duration = Duration::from_secs(60);
 /// A lender of slabs at an address. Dropping it ends it.
 #[derive(Debug)]
 pub struct Daemon {
-    address: SocketAddr,
+    addresses: Vec<Address>,
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
+    /// Removed when the daemon has ended.
+    _name: Option<Name>,
 }
 
 impl Daemon {
@@ -35,10 +38,24 @@ impl Daemon {
     pub fn start_with(config: Config, on_worker_end: impl Fn(String) + Clone + Send + 'static) -> Result<Self, StartError> {
         config.check()?;
         // Before the memory, which takes a while: a port in use is known at once.
-        let listener = listen(&config)?;
-        let address = listener.local_addr()?;
+        let (mut listeners, mut addresses, mut name) = (Vec::new(), Vec::new(), None);
+        if let Some(listen) = &config.listen {
+            let (listener, address) = listen::tcp(listen)?;
+            listeners.push(listener);
+            addresses.push(address);
+        }
+        if let Some(path) = &config.unix {
+            let (listener, address, made) = listen::unix(path, config.unix_mode)?;
+            listeners.push(listener);
+            addresses.push(address);
+            name = Some(made);
+        }
         let Config { capacity, slab_bytes, .. } = config;
-        let lender = Lender::new(SlabStore::new(SlabStoreConfig { capacity, slab_bytes, supply: Supply::Upfront })?);
+        let supply = config.supply();
+        if supply != Supply::Upfront {
+            allow_open_files(&config)?;
+        }
+        let lender = Lender::new(SlabStore::new(SlabStoreConfig { capacity, slab_bytes, supply })?);
 
         let polls = (0..config.workers()).map(|_| Poll::new()).collect::<io::Result<Vec<_>>>()?;
         let desks = polls.iter().map(Desk::new).collect::<io::Result<Vec<_>>>()?;
@@ -51,11 +68,10 @@ impl Daemon {
             desks,
         });
         // From here on an early return stops what has been started, by the drop of `daemon`.
-        let mut daemon = Self { address, shared, threads: Vec::new() };
+        let mut daemon = Self { addresses, shared, threads: Vec::new(), _name: name };
         daemon.start_scrubber()?;
-        let mut listener = Some(listener);
         for (number, poll) in polls.into_iter().enumerate() {
-            let worker = Worker::new(number, poll, daemon.shared.clone(), listener.take())?;
+            let worker = Worker::new(number, poll, daemon.shared.clone(), std::mem::take(&mut listeners))?;
             let (shared, on_end) = (daemon.shared.clone(), on_worker_end.clone());
             let run = move || {
                 let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| worker.run()));
@@ -74,9 +90,17 @@ impl Daemon {
         Ok(daemon)
     }
 
-    /// Where it listens. The port is the one the system chose if port 0 was asked for.
-    pub fn address(&self) -> SocketAddr {
-        self.address
+    /// Where it listens. A port is the one the system chose if port 0 was asked for.
+    pub fn addresses(&self) -> &[Address] {
+        &self.addresses
+    }
+
+    /// Where it listens for TCP connections, if it does.
+    pub fn tcp_address(&self) -> Option<SocketAddr> {
+        self.addresses.iter().find_map(|address| match address {
+            Address::Tcp(address) => Some(*address),
+            Address::Unix(_) => None,
+        })
     }
 
     /// Bytes it lends at most.
@@ -131,17 +155,20 @@ impl Drop for Daemon {
     }
 }
 
-fn listen(config: &Config) -> Result<TcpListener, StartError> {
-    let mut last = None;
-    for address in config.addresses()? {
-        match TcpListener::bind(address) {
-            Ok(listener) => return Ok(listener),
-            Err(error) => last = Some(error),
-        }
+/// Lets this process have as many files open as a file for each slab takes.
+fn allow_open_files(config: &Config) -> Result<(), StartError> {
+    const OTHERS: u64 = 64;
+    let needed = config.capacity / u64::from(config.slab_bytes.max(1)) + config.max_connections as u64 + OTHERS;
+    let now = getrlimit(Resource::Nofile);
+    if now.current.is_none_or(|current| current >= needed) {
+        return Ok(());
     }
-    Err(match last {
-        Some(error) if error.kind() == ErrorKind::AddrInUse => StartError::PortInUse(config.listen.clone()),
-        Some(error) => StartError::Address { given: config.listen.clone(), why: error.to_string() },
-        None => StartError::Address { given: config.listen.clone(), why: "the host has no address".into() },
-    })
+    if let Some(maximum) = now.maximum.filter(|maximum| *maximum < needed) {
+        return Err(StartError::Setting(format!(
+            "it needs {needed} open files, one for each slab and connection, and may have {maximum}; raise the limit (ulimit -n), \
+             or give a larger --slab-size or a smaller --max-connections"
+        )));
+    }
+    let raised = Rlimit { current: Some(needed), maximum: now.maximum };
+    setrlimit(Resource::Nofile, raised).map_err(|error| StartError::System(error.into()))
 }

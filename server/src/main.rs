@@ -3,19 +3,32 @@
 
 use clap::Parser;
 use farptr_runtime::bytes::parse_size;
+use farptr_runtime::slab::Backing;
 use farptr_server::config::DEFAULT_MAX_CONNECTIONS;
 use farptr_server::{Config, Daemon, StartError};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::io::Write;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::mpsc;
 use std::time::Duration;
 
+/// Where to listen if nothing is said.
+const DEFAULT_LISTEN: &str = "127.0.0.1:7070";
+
 /// Bad input: what was asked for can't be done as asked.
 const BAD_INPUT: u8 = 2;
 
-/// Lends memory of this machine to programs that use farptr, over TCP.
+const EXAMPLES: &str = "\
+Examples:
+  farmemd --capacity 4GiB                                  at 127.0.0.1:7070
+  farmemd --capacity 4GiB --listen 10.0.0.2:7070           to other machines
+  farmemd --capacity 4GiB --unix /run/user/1000/farmemd    to this machine's programs, at the speed of memory
+  farmemd --capacity 64GiB --unix /run/farmemd --listen 10.0.0.2:7070 --backing /dev/dax0.0
+                                                           a device's memory, both ways; one borrower at a time";
+
+/// Lends memory of this machine to programs that use farptr: over TCP, or to programs on this machine, which map it.
 ///
 /// The memory is taken at the start. When farmemd is ready, it prints one line on stdout:
 ///
@@ -23,13 +36,25 @@ const BAD_INPUT: u8 = 2;
 ///
 /// Programs then borrow slabs of it; what a program borrowed is zeroed and lent again when the program has gone.
 /// SIGTERM or SIGINT ends farmemd, and with it all that it lent. What happens is logged to stderr (RUST_LOG=warn for less).
-/// There is no password and no encryption: whoever can reach the address can borrow. Listen on a network you trust.
+/// There is no password and no encryption: whoever can reach the address can borrow. Listen on a network you trust; a socket's
+/// permissions (--unix-mode) say who can reach that.
 #[derive(Debug, Parser)]
-#[command(version, about, verbatim_doc_comment)]
+#[command(version, about, verbatim_doc_comment, after_help = EXAMPLES)]
 struct Cli {
-    /// Where to listen. Port 0 lets the system choose one.
-    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:7070")]
-    listen: String,
+    /// Where to listen for TCP. Port 0 lets the system choose one. [default: 127.0.0.1:7070, unless --unix is given]
+    #[arg(long, value_name = "HOST:PORT")]
+    listen: Option<String>,
+    /// Make a socket of this name, for programs on this machine. Each slab they borrow is a file in memory that they map, so that
+    /// farmemd has no part in reading and writing it.
+    #[arg(long, value_name = "PATH")]
+    unix: Option<PathBuf>,
+    /// Who may connect to that socket: its permissions, in octal.
+    #[arg(long, value_name = "MODE", default_value = "600", value_parser = parse_mode, requires = "unix")]
+    unix_mode: u32,
+    /// Lend this instead of ordinary memory: a folder of a file system in memory (/dev/shm, a hugetlbfs mount), in which each slab
+    /// becomes a file, or one file or device that can be mapped (/dev/dax0.0), which has one borrower at a time.
+    #[arg(long, value_name = "PATH")]
+    backing: Option<PathBuf>,
     /// How much memory to lend, for example 4GiB or 512MiB.
     #[arg(long, value_name = "SIZE", allow_hyphen_values = true, value_parser = parse_size)]
     capacity: u64,
@@ -83,8 +108,13 @@ fn main() -> ExitCode {
 fn serve(cli: Cli) -> Result<ExitCode, String> {
     let slab_bytes =
         u32::try_from(cli.slab_size).map_err(|_| "a slab must be smaller than 4GiB; give a smaller --slab-size".to_string())?;
+    // Who asks for a socket on this machine has not asked to be reached by the network.
+    let listen = cli.listen.or_else(|| cli.unix.is_none().then(|| DEFAULT_LISTEN.to_string()));
     let config = Config {
-        listen: cli.listen,
+        listen,
+        unix: cli.unix,
+        unix_mode: cli.unix_mode,
+        backing: cli.backing.as_deref().map(Backing::at),
         capacity: cli.capacity,
         slab_bytes,
         threads: cli.threads,
@@ -139,10 +169,16 @@ fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<(), String> 
 }
 
 fn announce(daemon: &Daemon) {
-    let (address, capacity, slab) = (daemon.address(), daemon.capacity(), daemon.slab_bytes());
+    let addresses: Vec<_> = daemon.addresses().iter().map(ToString::to_string).collect();
+    let (addresses, capacity, slab) = (addresses.join(" "), daemon.capacity(), daemon.slab_bytes());
     let mut stdout = std::io::stdout();
-    let said = writeln!(stdout, "farmemd ready: tcp:{address} capacity={capacity} slab={slab}").and_then(|()| stdout.flush());
+    let said = writeln!(stdout, "farmemd ready: {addresses} capacity={capacity} slab={slab}").and_then(|()| stdout.flush());
     if said.is_err() {
-        tracing::warn!(%address, "ready, but nobody reads stdout");
+        tracing::warn!(addresses, "ready, but nobody reads stdout");
     }
+}
+
+/// Permission bits as chmod takes them.
+fn parse_mode(text: &str) -> Result<u32, String> {
+    u32::from_str_radix(text, 8).map_err(|_| "write three octal digits, for example 660 for the user and the group".into())
 }

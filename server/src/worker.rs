@@ -6,12 +6,10 @@
 //! all the others, every [`EPOLL_EVERY`] turns. Worker 0 also accepts, and hands each connection to the worker that has fewest.
 
 use crate::connection::{Connection, Drive, Over};
+use crate::stream::{Listener, Peer, Stream};
 use farptr_runtime::wire::{Ending, Lender, ServerSession};
-use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token, Waker};
-use socket2::{SockRef, TcpKeepalive};
 use std::io::{self, ErrorKind, Write};
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -22,9 +20,6 @@ const SCRATCH_BYTES: usize = 256 << 10;
 
 /// How often connections are looked at for what they don't do. Handshake and stall timeouts are this exact.
 const CHECK_EVERY: Duration = Duration::from_secs(1);
-
-/// A borrower's machine that vanished is probed after this.
-const KEEPALIVE: Duration = Duration::from_secs(15);
 
 /// Connections that are asked directly. With more of them busy, epoll is the cheaper way to learn which.
 const HOT: usize = 4;
@@ -50,7 +45,7 @@ pub(crate) struct Shared {
 #[derive(Debug)]
 pub(crate) struct Desk {
     pub(crate) waker: Waker,
-    inbox: Mutex<Vec<(TcpStream, SocketAddr)>>,
+    inbox: Mutex<Vec<(Stream, Peer)>>,
     load: AtomicUsize,
 }
 
@@ -67,7 +62,7 @@ pub(crate) struct Worker {
     number: usize,
     poll: Poll,
     shared: Arc<Shared>,
-    listener: Option<TcpListener>,
+    listeners: Vec<Listener>,
     connections: Vec<Option<Connection>>,
     free: Vec<usize>,
     /// Connections that used up their turns.
@@ -78,16 +73,16 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
-    /// Worker `number`; the one that is given the listener accepts.
-    pub(crate) fn new(number: usize, poll: Poll, shared: Arc<Shared>, mut listener: Option<TcpListener>) -> io::Result<Self> {
-        if let Some(listener) = &mut listener {
+    /// Worker `number`; the one that is given the listeners accepts.
+    pub(crate) fn new(number: usize, poll: Poll, shared: Arc<Shared>, mut listeners: Vec<Listener>) -> io::Result<Self> {
+        for listener in &mut listeners {
             poll.registry().register(listener, LISTENER, Interest::READABLE)?;
         }
         Ok(Self {
             number,
             poll,
             shared,
-            listener,
+            listeners,
             connections: Vec::new(),
             free: Vec::new(),
             unfinished: Vec::new(),
@@ -113,7 +108,7 @@ impl Worker {
             if self.hot.is_empty() || turn % EPOLL_EVERY == 0 {
                 let patience = if spinning {
                     Some(Duration::ZERO)
-                } else if self.free.len() == self.connections.len() && self.listener.is_none() {
+                } else if self.free.len() == self.connections.len() && self.listeners.is_empty() {
                     None
                 } else {
                     Some(check_at.saturating_duration_since(now))
@@ -232,30 +227,29 @@ impl Worker {
     }
 
     fn accept(&mut self) {
-        loop {
-            let Some(listener) = &self.listener else { return };
-            match listener.accept() {
-                Ok((stream, peer)) => self.receive_guest(stream, peer),
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
-                Err(error) if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::ConnectionAborted) => {}
-                Err(error) => {
-                    warn!(%error, "can't accept connections now; trying again in a second");
-                    return;
+        for index in 0..self.listeners.len() {
+            loop {
+                match self.listeners[index].accept() {
+                    Ok((stream, peer)) => self.receive_guest(stream, peer),
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                    Err(error) if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::ConnectionAborted) => {}
+                    Err(error) => {
+                        warn!(%error, "can't accept connections now; trying again in a second");
+                        break;
+                    }
                 }
             }
         }
     }
 
     /// Gives a new connection to the worker that has fewest, or turns it away.
-    fn receive_guest(&mut self, mut stream: TcpStream, peer: SocketAddr) {
+    fn receive_guest(&mut self, mut stream: Stream, peer: Peer) {
         if self.shared.connections.load(Ordering::Relaxed) >= self.shared.max_connections {
             warn!(%peer, limit = self.shared.max_connections, "connection turned away: too many; see --max-connections");
             let _ = stream.write(&ServerSession::refusal(Ending::TooManyConnections));
             return;
         }
-        let keepalive = TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE / 3);
-        let ready = stream.set_nodelay(true).and_then(|()| SockRef::from(&stream).set_tcp_keepalive(&keepalive));
-        if let Err(error) = ready {
+        if let Err(error) = stream.set_up() {
             warn!(%peer, %error, "connection turned away: its socket can't be set up");
             return;
         }

@@ -30,18 +30,46 @@ fn exercise(mem: &FarMemory, threads: u64, objects: u64, steps: u64) {
     });
 }
 
+/// A server of each kind.
+const KINDS: [fn(&str) -> Farmemd; 2] = [Farmemd::start, Farmemd::at_socket];
+
 #[test]
-fn data_survives_the_way_over_tcp_from_several_threads() {
-    let server = Farmemd::start("128MiB");
-    let mem = server.memory(2 << 20);
-    exercise(&mem, 3, 10_000, 20_000);
-    assert!(mem.stats().misses > 10_000, "{:?}", mem.stats());
+fn data_survives_the_way_to_a_server_and_back_from_several_threads() {
+    for start in KINDS {
+        let server = start("128MiB");
+        let mem = server.memory(2 << 20);
+        exercise(&mem, 3, 10_000, 20_000);
+        assert!(mem.stats().misses > 10_000, "{:?}", mem.stats());
+        assert_empty(&mem);
+    }
+}
+
+/// Their far memory is one, over a network, in mapped memory and in this process.
+#[test]
+fn servers_of_all_kinds_are_used_side_by_side() {
+    let servers = KINDS.map(|start| start("8MiB"));
+    let mut builder = FarMemory::builder().local_budget(4 << 20).server("embedded:").far_capacity(64 << 20);
+    for server in &servers {
+        builder = builder.server(&server.address);
+    }
+    let mem = builder.build().unwrap();
+    exercise(&mem, 2, 10_000, 10_000);
+    let big: Vec<_> = (0..20u8).map(|n| RemBox::from_slice_in(&[n; 1 << 20], &mem)).collect();
+    mem.evacuate_all().unwrap();
+    assert!(mem.stats().far_borrowed_bytes > 16 << 20, "more than two of them lend: {:?}", mem.stats());
+    big.iter().enumerate().for_each(|(n, big)| big.with(|bytes| assert!(bytes.iter().all(|b| usize::from(*b) == n))));
+    drop(big);
     assert_empty(&mem);
 }
 
 #[test]
-fn large_objects_and_scans_over_tcp() {
-    let server = Farmemd::start("128MiB");
+fn large_objects_and_scans_over_a_server() {
+    for start in KINDS {
+        large_objects_and_scans(&start("128MiB"));
+    }
+}
+
+fn large_objects_and_scans(server: &Farmemd) {
     let mem = server.memory(4 << 20);
     let mut next = numbers(5);
     let bytes: Vec<Vec<u8>> = (0..12).map(|_| (0..1_200_000).map(|_| next() as u8).collect()).collect();

@@ -2,16 +2,21 @@
 #![forbid(unsafe_code)]
 
 use farptr_runtime::TransportError;
+use farptr_runtime::slab::Backing;
 use farptr_runtime::transport::embedded::{EmbeddedConfig, EmbeddedTransport};
 use farptr_runtime::transport::faulty::{FaultPlan, Faults, Kind, Rates};
+use farptr_runtime::transport::shm::{ShmConfig, ShmTransport};
 use farptr_runtime::transport::tcp::{TcpConfig, TcpTransport};
 use farptr_runtime::transport::{
     Completion, IoBuf, MAX_OP_BYTES, Op, Progress, Session, SlabId, SlabPos, Submit, Token, Transport, Verb,
 };
 use farptr_server::{Config, Daemon};
 use std::collections::HashMap;
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tempfile::TempDir;
 
 const SLAB: u32 = 1 << 20;
 const SLABS: u64 = 4;
@@ -28,7 +33,7 @@ fn embedded_keeps_the_contract() {
 fn tcp_keeps_the_contract() {
     contract(&|run| {
         let daemon = daemon(1);
-        run(&TcpTransport::connect(TcpConfig::new(daemon.address().to_string())).expect("connect"));
+        run(&TcpTransport::connect(TcpConfig::new(daemon.tcp_address().expect("it listens").to_string())).expect("connect"));
     });
 }
 
@@ -36,7 +41,30 @@ fn tcp_keeps_the_contract() {
 fn tcp_keeps_the_contract_with_several_workers() {
     contract(&|run| {
         let daemon = daemon(3);
-        run(&TcpTransport::connect(TcpConfig::new(format!("tcp:{}", daemon.address()))).expect("connect"));
+        run(&TcpTransport::connect(TcpConfig::new(format!("tcp:{}", daemon.tcp_address().expect("it listens"))))
+            .expect("connect"));
+    });
+}
+
+#[test]
+fn shm_keeps_the_contract() {
+    for backing in [None, Some(Backing::Folder("/dev/shm".into()))] {
+        contract(&|run| {
+            let (path, _daemon) = unix_daemon(backing.clone());
+            run(&ShmTransport::connect(ShmConfig::new(path)).expect("connect"));
+        });
+    }
+}
+
+/// A file as long as the capacity stands for a device that can be mapped.
+#[test]
+fn shm_in_one_file_keeps_the_contract() {
+    contract(&|run| {
+        let file = tempfile::NamedTempFile::new_in("/dev/shm").expect("file");
+        file.as_file().set_len(SLABS * u64::from(SLAB)).expect("length");
+        file.as_file().write_all_at(b"not zero", u64::from(SLAB)).expect("old bytes");
+        let (path, _daemon) = unix_daemon(Some(Backing::Whole(file.path().into())));
+        run(&ShmTransport::connect(ShmConfig::new(path)).expect("connect"));
     });
 }
 
@@ -53,10 +81,24 @@ fn a_transport_with_harmless_faults_keeps_the_contract() {
         run(&*faults.wrap(Arc::new(EmbeddedTransport::new(config).expect("embedded"))));
     });
     contract(&|run| {
+        let (faults, (path, _daemon)) = (harmless(), unix_daemon(None));
+        run(&*faults.wrap(Arc::new(ShmTransport::connect(ShmConfig::new(path)).expect("connect"))));
+    });
+    contract(&|run| {
         let (faults, daemon) = (harmless(), daemon(2));
-        let server = TcpTransport::connect(TcpConfig::new(daemon.address().to_string())).expect("connect");
+        let server =
+            TcpTransport::connect(TcpConfig::new(daemon.tcp_address().expect("it listens").to_string())).expect("connect");
         run(&*faults.wrap(Arc::new(server)));
     });
+}
+
+/// A daemon at a socket in a folder that goes with it.
+fn unix_daemon(backing: Option<Backing>) -> (PathBuf, (Daemon, TempDir)) {
+    let folder = tempfile::tempdir().expect("folder");
+    let path = folder.path().join("farmemd");
+    let config = Config { backing, ..Config::unix(&path, SLABS * u64::from(SLAB)) };
+    let daemon = Daemon::start(Config { slab_bytes: SLAB, threads: Some(1), ..config }).expect("daemon");
+    (path, (daemon, folder))
 }
 
 fn daemon(threads: usize) -> Daemon {
@@ -69,7 +111,7 @@ type Promise = fn(&dyn Transport);
 
 /// Runs each promise on a transport of its own, which `with` makes.
 fn contract(with: &dyn Fn(Promise)) {
-    let promises: [(&str, Promise); 8] = [
+    let promises: [(&str, Promise); 9] = [
         ("sizes", any_size_comes_back_as_it_was_sent),
         ("many in flight", many_in_flight_complete_once_each),
         ("zeroed", a_borrowed_slab_is_zero),
@@ -77,6 +119,7 @@ fn contract(with: &dyn Fn(Promise)) {
         ("busy", a_session_is_busy_rather_than_unbounded),
         ("bad sizes", an_impossible_size_is_refused_and_harms_nothing),
         ("bad ranges", a_range_that_is_not_ours_ends_the_session_only),
+        ("returned in flight", a_slab_returned_under_operations_harms_no_others),
         ("threads", threads_with_sessions_of_their_own_share_the_slabs),
     ];
     for (name, promise) in promises {
@@ -232,6 +275,53 @@ fn a_range_that_is_not_ours_ends_the_session_only(transport: &dyn Transport) {
     transport.return_slab(slab).expect("nor is control");
     assert!(transport.return_slab(slab).is_err(), "returned twice");
     transport.borrow_slab().expect("and control survives that");
+}
+
+fn a_slab_returned_under_operations_harms_no_others(transport: &dyn Transport) {
+    let [goes, stays] = [0; 2].map(|_| transport.borrow_slab().expect("slab"));
+    let mut sessions = [0; 2].map(|_| transport.open_session().expect("session"));
+    one(&mut *sessions[0], Verb::Write, at(stays, 0), pattern(1, 4096)).expect("write");
+    for (number, session) in sessions.iter_mut().enumerate() {
+        for i in 0..40 {
+            let slab = if i % 2 == 0 { goes } else { stays };
+            submit(&mut **session, i, Verb::Read, at(slab, number * 4096), vec![9; 4096]);
+        }
+    }
+    // Nothing has been sent yet, or some has; the server learns of the return before it reads the requests, or after.
+    let _ = sessions[1].poll(Instant::now(), &mut Vec::new());
+    transport.return_slab(goes).expect("return");
+    assert!(matches!(transport.return_slab(goes), Err(TransportError::Refused(_))), "returned twice");
+    for (number, session) in sessions.iter_mut().enumerate() {
+        for done in finish(&mut **session) {
+            match (done.token.0 % 2, done.result) {
+                (1, result) => {
+                    assert_eq!(result, Ok(()));
+                    assert!(done.buf.as_slice() == if number == 0 { pattern(1, 4096) } else { vec![0; 4096] });
+                }
+                (_, Ok(())) => assert!(done.buf.as_slice().iter().all(|byte| *byte == 0)),
+                (_, Err(error)) => assert!(matches!(error, TransportError::Refused(_)), "{error}"),
+            }
+        }
+        assert_eq!(session.failure(), None);
+    }
+    // It comes back, clean, and all slabs can be had.
+    let start = Instant::now();
+    let mut had = vec![stays];
+    while had.len() < SLABS as usize {
+        match transport.borrow_slab() {
+            Ok(slab) => had.push(slab),
+            Err(TransportError::Full { .. }) => {
+                assert!(start.elapsed() < PATIENCE, "a returned slab is lost");
+                for session in &mut sessions {
+                    let _ = session.poll(Instant::now(), &mut Vec::new());
+                }
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+    for session in &mut sessions {
+        one(&mut **session, Verb::Write, at(goes, 0), vec![5; 100]).expect("a slab that was lent again");
+    }
 }
 
 fn threads_with_sessions_of_their_own_share_the_slabs(transport: &dyn Transport) {

@@ -4,6 +4,7 @@
 use farptr_runtime::TransportError;
 use farptr_runtime::transport::embedded::{EmbeddedConfig, EmbeddedTransport};
 use farptr_runtime::transport::faulty::{Clock, Damage, FaultPlan, Faults, Immediate, Kind, Rates};
+use farptr_runtime::transport::shm::{ShmConfig, ShmTransport};
 use farptr_runtime::transport::tcp::{TcpConfig, TcpTransport};
 use farptr_runtime::transport::{IoBuf, Op, Progress, Session, SlabId, SlabPos, Submit, Token, Transport, Verb};
 use farptr_server::{Config, Daemon};
@@ -24,7 +25,7 @@ fn daemon() -> Daemon {
 }
 
 fn tcp(daemon: &Daemon) -> Arc<dyn Transport> {
-    Arc::new(TcpTransport::connect(TcpConfig::new(daemon.address().to_string())).expect("connect"))
+    Arc::new(TcpTransport::connect(TcpConfig::new(daemon.tcp_address().expect("it listens").to_string())).expect("connect"))
 }
 
 /// Tries until a faulty server does it.
@@ -114,6 +115,16 @@ fn every_operation_in_front_of_embedded_ends_once() {
 fn every_operation_in_front_of_tcp_ends_once() {
     let daemon = daemon();
     every_operation_ends_once(tcp(&daemon), Clock::Virtual, 20_000);
+}
+
+#[test]
+fn every_operation_in_front_of_mapped_memory_ends_once() {
+    let folder = tempfile::tempdir().expect("folder");
+    let path = folder.path().join("farmemd");
+    let config = Config { slab_bytes: SLAB, ..Config::unix(&path, 64 * u64::from(SLAB)) };
+    let _daemon = Daemon::start(config).expect("daemon");
+    let server = ShmTransport::connect(ShmConfig::new(path)).expect("connect");
+    every_operation_ends_once(Arc::new(server), Clock::Virtual, 20_000);
 }
 
 #[test]

@@ -99,8 +99,9 @@ fn random_operations_of_many_borrowers_agree_with_a_model() {
     let slabs = BORROWERS * THREADS * SLABS;
     let config = Config::new("127.0.0.1:0", (slabs * SLAB) as u64);
     let daemon = Daemon::start(Config { slab_bytes: SLAB as u32, threads: Some(2), ..config }).expect("daemon");
-    let transports: Vec<_> =
-        (0..BORROWERS).map(|_| TcpTransport::connect(TcpConfig::new(daemon.address().to_string())).expect("connect")).collect();
+    let transports: Vec<_> = (0..BORROWERS)
+        .map(|_| TcpTransport::connect(TcpConfig::new(daemon.tcp_address().expect("it listens").to_string())).expect("connect"))
+        .collect();
     let until = Instant::now() + Duration::from_secs(seconds);
     std::thread::scope(|scope| {
         for (borrower, transport) in transports.iter().enumerate() {

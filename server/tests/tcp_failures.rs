@@ -118,7 +118,8 @@ fn another_version_is_told_apart() {
 fn operations_on_a_server_that_stops_answering_time_out_and_it_is_used_again_when_it_answers() {
     let daemon = daemon();
     let deaf = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
-    let transport = TcpTransport::connect(impatient(deaf_relay(daemon.address(), deaf.clone()))).expect("connect");
+    let transport =
+        TcpTransport::connect(impatient(deaf_relay(daemon.tcp_address().expect("it listens"), deaf.clone()))).expect("connect");
     let slab = transport.borrow_slab().expect("slab");
     let at = SlabPos { slab, offset: 0 };
     let mut session = transport.open_session().expect("session");
@@ -140,7 +141,7 @@ fn operations_on_a_server_that_stops_answering_time_out_and_it_is_used_again_whe
 #[test]
 fn a_server_that_ends_in_the_middle_fails_what_is_in_flight() {
     let daemon = daemon();
-    let transport = TcpTransport::connect(impatient(daemon.address())).expect("connect");
+    let transport = TcpTransport::connect(impatient(daemon.tcp_address().expect("it listens"))).expect("connect");
     let at = SlabPos { slab: transport.borrow_slab().expect("slab"), offset: 0 };
     let mut session = transport.open_session().expect("session");
     assert_eq!(read(&mut *session, at), Ok(()));
@@ -154,7 +155,7 @@ fn a_server_that_ends_in_the_middle_fails_what_is_in_flight() {
 #[test]
 fn a_restarted_server_has_lost_the_slabs_and_says_so() {
     let first = daemon();
-    let address = first.address();
+    let address = first.tcp_address().expect("it listens");
     let transport = TcpTransport::connect(impatient(address)).expect("connect");
     let slab = transport.borrow_slab().expect("slab");
     drop(first);
@@ -175,7 +176,7 @@ fn control_reconnects_while_a_session_keeps_the_borrower_known() {
     let daemon = daemon();
     // The relay is asked to end the first connection through it, which is control.
     let first = std::sync::Arc::new(std::sync::Mutex::new(None::<TcpStream>));
-    let (server, kept) = (daemon.address(), first.clone());
+    let (server, kept) = (daemon.tcp_address().expect("it listens"), first.clone());
     let address = peer(move |borrower| {
         kept.lock().expect("lock").get_or_insert_with(|| borrower.try_clone().expect("clone"));
         let server = TcpStream::connect(server).expect("server");
@@ -207,7 +208,7 @@ fn control_reconnects_while_a_session_keeps_the_borrower_known() {
 fn a_full_house_says_what_to_do() {
     let config = Config { slab_bytes: 1 << 20, max_connections: 2, ..Config::new("127.0.0.1:0", 4 * MIB) };
     let daemon = Daemon::start(config).expect("daemon");
-    let transport = TcpTransport::connect(impatient(daemon.address())).expect("connect");
+    let transport = TcpTransport::connect(impatient(daemon.tcp_address().expect("it listens"))).expect("connect");
     let session = transport.open_session().expect("the second");
     let error = transport.open_session().map(|_| ()).expect_err("the third");
     assert!(error.to_string().contains("--max-connections"), "{error}");
@@ -221,7 +222,11 @@ fn a_full_house_says_what_to_do() {
 #[test]
 fn endless_patience_is_no_overflow() {
     let daemon = daemon();
-    let endless = TcpConfig { connect_timeout: Duration::MAX, op_timeout: Duration::MAX, ..impatient(daemon.address()) };
+    let endless = TcpConfig {
+        connect_timeout: Duration::MAX,
+        op_timeout: Duration::MAX,
+        ..impatient(daemon.tcp_address().expect("it listens"))
+    };
     let transport = TcpTransport::connect(endless).expect("connect");
     let at = SlabPos { slab: transport.borrow_slab().expect("slab"), offset: 0 };
     assert_eq!(read(&mut *transport.open_session().expect("session"), at), Ok(()));

@@ -83,8 +83,8 @@ enum Chore {
         /// The first of them
         #[arg(long, default_value_t = 1, value_name = "SEED")]
         first: u64,
-        /// In front of which servers: this process, a farmemd over loopback, or either by seed
-        #[arg(long, default_value = "mixed", value_parser = ["embedded", "tcp", "mixed"])]
+        /// In front of which servers: this process, a farmemd over loopback, one whose memory is mapped, or any by seed
+        #[arg(long, default_value = "mixed", value_parser = ["embedded", "tcp", "shm", "mixed"])]
         server: String,
     },
     /// Build the documentation, with warnings denied

@@ -17,8 +17,11 @@ pub(crate) fn test(root: &Path) -> Vec<Step> {
         Step::new(
             "no-uring",
             "in containers without io_uring all forms work over every transport; only shards don't, and say what is missing",
+            // Of the whole workspace, because a selection of packages has other features, and would be built once more.
             Action::Tests(
-                Invocation::cargo("test -p farptr -p farptr-server no_uring").without_uring().env("FARPTR_TEST_NO_URING", "1"),
+                Invocation::cargo("test --workspace --lib --bins --tests no_uring")
+                    .without_uring()
+                    .env("FARPTR_TEST_NO_URING", "1"),
             ),
         )
         .unless(uring::cannot_forbid),
@@ -58,7 +61,7 @@ pub(crate) fn ci(root: &Path) -> Vec<Step> {
         "fuzz",
         "made-up input, guided by coverage, breaks neither the wire nor far memory nor the settings; a short run",
         // The same inputs each time: what fails here is a change's doing. Runs that take what comes are for whoever has the time.
-        Action::Run(Invocation::cargo("xtask fuzz --seed 1 --seconds 15 --jobs 2")),
+        Action::Run(Invocation::cargo("xtask fuzz --seed 1 --seconds 60 --jobs 2")),
     ));
     steps.push(Step::new(
         "codesearch",

@@ -26,9 +26,9 @@ pub(super) fn servers(given: Vec<Given<String>>) -> Result<Vec<Given<ServerAddr>
     given.into_iter().map(|one| one.try_map(|text| server(&text))).collect()
 }
 
-/// `embedded:` or `tcp:HOST:PORT`.
+/// `embedded:`, `tcp:HOST:PORT` or `unix:PATH`.
 pub(super) fn server(text: &str) -> Result<ServerAddr, String> {
-    const FORMS: &str = "write `tcp:HOST:PORT` or `embedded:`";
+    const FORMS: &str = "write `tcp:HOST:PORT`, `unix:PATH` or `embedded:`";
     let text = text.trim();
     match text.split_once(':') {
         Some(("embedded", "")) => Ok(ServerAddr::Embedded),
@@ -38,12 +38,34 @@ pub(super) fn server(text: &str) -> Result<ServerAddr, String> {
                 .map_err(|problem| format!("server `{text}`: {problem}; write it like tcp:127.0.0.1:7070"))?;
             Ok(ServerAddr::Tcp(host_port.to_owned()))
         }
-        _ if host_and_port(text).is_ok() => Err(format!("server `{text}` names no transport; write `tcp:{text}`")),
-        Some((scheme @ ("shm" | "rdma"), _)) => {
-            Err(format!("server `{text}`: transport `{scheme}` is not in this release; {FORMS}"))
+        Some(("unix", path)) => {
+            socket_path(path).map_err(|problem| format!("server `{text}`: {problem}; write it like unix:/run/farmemd.sock"))?;
+            Ok(ServerAddr::Unix(path.into()))
         }
+        _ if host_and_port(text).is_ok() => Err(format!("server `{text}` names no transport; write `tcp:{text}`")),
+        Some(("shm", _)) => {
+            Err(format!("server `{text}` names no transport; memory of this machine is lent at a socket: write `unix:PATH`"))
+        }
+        Some((scheme @ "rdma", _)) => Err(format!("server `{text}`: transport `{scheme}` is not in this release; {FORMS}")),
         _ => Err(format!("`{text}` is not a server's address; {FORMS}")),
     }
+}
+
+/// Checks the path of a socket.
+fn socket_path(path: &str) -> Result<(), String> {
+    /// What the system's address of a socket has room for.
+    const MAX_BYTES: usize = 107;
+    if path.is_empty() {
+        return Err("the path is missing".into());
+    }
+    if path.len() > MAX_BYTES {
+        return Err(format!("the path has {} bytes, and a socket's can have {MAX_BYTES}", path.len()));
+    }
+    // A comma would be two servers in the environment's list.
+    if path.chars().any(|c| c.is_control() || c == ',') || path.trim() != path {
+        return Err("a socket's path here has no commas, no line breaks and no spaces at its ends".into());
+    }
+    Ok(())
 }
 
 /// Checks the form of `HOST:PORT`; an IPv6 address stands in brackets. Whether the host exists turns out when it is connected to.
@@ -59,10 +81,9 @@ fn host_and_port(text: &str) -> Result<(), &'static str> {
         Some(_) => Err("what is in brackets is not an IPv6 address"),
         None if host.contains(':') => Err("an IPv6 address must stand in brackets"),
         None if host.is_empty() => Err("the host is missing"),
-        None if host.chars().any(|c| c.is_whitespace() || c.is_control() || c == '/') => {
-            Err("the host is not a name or an address")
-        }
-        None => Ok(()),
+        // Letters of any script, since the resolver decides; but no list, no path, and nothing that can't be seen.
+        None if host.chars().all(|c| c.is_alphanumeric() || matches!(c, '-' | '.' | '_')) => Ok(()),
+        None => Err("the host is not a name or an address"),
     }
 }
 
@@ -98,6 +119,9 @@ mod tests {
             assert_eq!(server(&format!("tcp:{good}")), Ok(ServerAddr::Tcp(good.into())));
             assert_eq!(server(good).unwrap_err(), format!("server `{good}` names no transport; write `tcp:{good}`"));
         }
+        for path in ["/run/farmemd.sock", "farmemd", "/a path: with/[odd] characters"] {
+            assert_eq!(server(&format!("unix:{path}")), Ok(ServerAddr::Unix(path.into())));
+        }
     }
 
     #[test]
@@ -111,7 +135,14 @@ mod tests {
             ("tcp:::1:7070", "an IPv6 address must stand in brackets"),
             ("tcp:[one]:7070", "what is in brackets is not an IPv6 address"),
             ("tcp://127.0.0.1:7070", "the host is not a name or an address"),
-            ("shm:/run/farmemd", "transport `shm` is not in this release"),
+            ("tcp:one,two:7070", "the host is not a name or an address"),
+            ("tcp:one\u{200b}:7070", "the host is not a name or an address"),
+            ("shm:/run/farmemd", "write `unix:PATH`"),
+            ("rdma:host:7070", "transport `rdma` is not in this release"),
+            ("unix:", "the path is missing"),
+            ("unix:/run/a,unix:/run/b", "no commas"),
+            ("unix: /run/farmemd", "no spaces at its ends"),
+            (&format!("unix:/{}", "x".repeat(107)), "can have 107"),
             ("", "is not a server's address"),
             ("embedded:please", "is not a server's address"),
         ] {

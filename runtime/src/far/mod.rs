@@ -28,5 +28,5 @@ mod server;
 mod space;
 
 pub use large::{LargeFar, LargeFars, PIECE_BYTES, PIECE_IMAGE_BYTES};
-pub use server::{Server, wait_for};
+pub use server::{Server, unblock, wait_for};
 pub use space::{FarSegment, FarSpace, Slab};

@@ -73,13 +73,16 @@ impl Server {
     /// One operation from start to end: the calling thread spins for the reply, then sleeps. At most the transport's timeout.
     pub fn transfer(&self, verb: Verb, at: SlabPos, buf: IoBuf) -> Result<IoBuf> {
         let mut session = self.session()?;
-        let op = Op { token: Token(0), verb, at, buf };
-        match session.submit(op) {
-            Submit::Accepted => {}
-            Submit::Busy(_) => return Err(self.error(TransportError::System("an idle session takes no operation".into()))),
-            Submit::Failed(_, cause) => return Err(self.error(cause)),
-        }
+        let mut op = Op { token: Token(0), verb, at, buf };
         let mut done = Vec::with_capacity(1);
+        loop {
+            match session.submit(op) {
+                Submit::Accepted => break,
+                Submit::Busy(back) => op = back,
+                Submit::Failed(_, cause) => return Err(self.error(cause)),
+            }
+            unblock(&mut *session, &mut done);
+        }
         wait_for(&mut *session, &mut done);
         self.give_back(session);
         let Some(Completion { buf, result, .. }) = done.pop() else {
@@ -110,8 +113,110 @@ pub fn wait_for(session: &mut dyn Session, done: &mut Vec<Completion>) {
     }
 }
 
+/// Polls a session that is busy with nothing in flight, and sleeps if that does nothing: all its room is taken by operations that have timed out and whose
+/// answers are still to come. Ends in bounded time if repeated, because a session gives up a server that never answers.
+pub fn unblock(session: &mut dyn Session, done: &mut Vec<Completion>) {
+    if session.poll(Instant::now(), done) == Progress::Idle {
+        session.park(PARK);
+    }
+}
+
 impl fmt::Debug for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Server").field("name", &self.name()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::transport::SlabId;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    /// A server whose sessions are busy until they have been polled so often, and then fail if they are to.
+    struct Slow {
+        polls: usize,
+        fails: bool,
+        parked: AtomicUsize,
+    }
+
+    struct Busy {
+        server: Arc<Slow>,
+        polls: usize,
+        done: Option<Completion>,
+    }
+
+    impl Transport for Arc<Slow> {
+        fn describe(&self) -> &str {
+            "slow"
+        }
+
+        fn slab_bytes(&self) -> u32 {
+            1 << 20
+        }
+
+        fn borrow_slab(&self) -> Result<SlabId, TransportError> {
+            Ok(SlabId(0))
+        }
+
+        fn return_slab(&self, _slab: SlabId) -> Result<(), TransportError> {
+            Ok(())
+        }
+
+        fn open_session(&self) -> Result<Box<dyn Session>, TransportError> {
+            Ok(Box::new(Busy { server: Arc::clone(self), polls: 0, done: None }))
+        }
+    }
+
+    impl Session for Busy {
+        fn submit(&mut self, op: Op) -> Submit {
+            if self.polls < self.server.polls {
+                return Submit::Busy(op);
+            }
+            if self.server.fails {
+                return Submit::Failed(op, TransportError::Lost("it gave up".into()));
+            }
+            let Op { token, verb, mut buf, .. } = op;
+            buf.as_mut_slice().fill(7);
+            self.done = Some(Completion { token, verb, buf, result: Ok(()) });
+            Submit::Accepted
+        }
+
+        fn poll(&mut self, _now: Instant, done: &mut Vec<Completion>) -> Progress {
+            self.polls += 1;
+            let before = done.len();
+            done.extend(self.done.take());
+            if done.len() > before { Progress::Moved } else { Progress::Idle }
+        }
+
+        fn park(&mut self, _at_most: Duration) {
+            self.server.parked.fetch_add(1, Ordering::Relaxed);
+        }
+
+        fn in_flight(&self) -> usize {
+            usize::from(self.done.is_some())
+        }
+
+        fn failure(&self) -> Option<TransportError> {
+            None
+        }
+    }
+
+    fn transfer(polls: usize, fails: bool) -> (Result<Vec<u8>>, usize) {
+        let slow = Arc::new(Slow { polls, fails, parked: AtomicUsize::new(0) });
+        let server = Server::new(Arc::new(Arc::clone(&slow)));
+        let at = SlabPos { slab: SlabId(0), offset: 0 };
+        let read = server.transfer(Verb::Read, at, IoBuf::from(vec![0; 3])).map(IoBuf::into_vec);
+        (read, slow.parked.load(Ordering::Relaxed))
+    }
+
+    /// Its tags may all be waiting for late answers.
+    #[test]
+    fn a_session_that_is_busy_with_nothing_in_flight_is_waited_for() {
+        let (read, parked) = transfer(5, false);
+        assert_eq!(read.expect("it takes the operation in the end"), [7; 3]);
+        assert_eq!(parked, 5, "it is slept on, not spun on");
+        let (read, _) = transfer(5, true);
+        assert!(matches!(read, Err(Error::Transport { cause: TransportError::Lost(_), .. })), "{read:?}");
     }
 }

@@ -188,7 +188,12 @@ impl FarSpace {
                 continue;
             }
             match self.servers[server].transport().borrow_slab() {
-                Ok(id) => return self.add(server, id),
+                Ok(id) => {
+                    return self.add(server, id).inspect_err(|_| {
+                        // It can't be used here; the reason to tell is the first one.
+                        let _ = self.servers[server].transport().return_slab(id);
+                    });
+                }
                 // Full is expected in the end; anything else is what the user must hear of.
                 Err(TransportError::Full { .. }) => {}
                 Err(cause) => failure = Some(Error::transport(self.servers[server].name(), cause)),

@@ -235,22 +235,25 @@ impl Reads {
         let Reading { want, server, addr, incarnation } = reading;
         self.pieces -= usize::from(want.piece.is_some());
         let Some(fetch) = self.fetches.get_mut(&want.fetch) else { return };
-        if let Err(cause) = result {
-            drop(buf);
-            return self.read_failed(memory, want, memory.far.servers()[server].error(cause));
-        }
         let owner = match (want.piece, &fetch.large) {
             (Some(piece), Some(far)) => far.pieces[piece],
             _ => fetch.id,
         };
-        if let Err(detail) = image::verify(owner, incarnation, addr, buf.as_slice()) {
+        let error = match result {
+            Err(cause) => Some(memory.far.servers()[server].error(cause)),
+            Ok(()) => {
+                let verified = image::verify(owner, incarnation, addr, buf.as_slice());
+                verified.err().map(|detail| memory.corrupt(addr, detail))
+            }
+        };
+        if let Some(error) = error {
             drop(buf);
             let moved = want.piece.is_some() && memory.slots.slot(owner).load().state() != State::Absent(FarPlace::At(addr));
             if moved {
-                // The cleaner moved the piece between the look and the read.
+                // The cleaner moved the piece between the look and the read; its slab may even have been returned.
                 return self.queue.push_back(want);
             }
-            return self.read_failed(memory, want, memory.corrupt(addr, detail));
+            return self.read_failed(memory, want, error);
         }
         if let (Some(piece), Some(parts)) = (want.piece, &mut fetch.room) {
             let start = piece * PIECE_BYTES;

@@ -2,18 +2,22 @@
 //!
 //! The protocol is in the module's page; here is only what makes it sound. All access goes through [`SlabMemory::read`],
 //! [`SlabMemory::write`] and [`SlabMemory::clear`]; each copies at most to the end of a stripe at a time, under that stripe's
-//! lock.
+//! lock. The mapping behind a slab may be exchanged, under all its stripes' locks.
+//!
+//! # Bytes that another process may write
+//! A mapping of a file is shared with the process at the other end, which may be hostile and write at any moment. So its bytes are never
+//! behind a Rust reference, and are copied by code that the compiler doesn't see into ([`foreign_copy`]): what such a copy brings may be
+//! any bytes, even half old and half new, but they are then ordinary bytes of this process, which are checked before they are believed.
 
+use super::mapping::Mapping;
 use crossbeam_utils::CachePadded;
-use memmap2::{Advice, MmapOptions, MmapRaw, UncheckedAdvice};
 use std::io;
-use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::atomic::{AtomicPtr, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 /// Bytes under one lock: a far segment, so that a write-back takes one lock or two.
 pub const STRIPE_BYTES: usize = 256 << 10;
 
-/// Size and alignment of a huge page on the machines this runs on; a slab that can hold one starts at such a boundary.
-const HUGE_PAGE: usize = 2 << 20;
 /// The smallest page the kernel may hand out.
 const PAGE: usize = 4096;
 
@@ -21,38 +25,62 @@ const PAGE: usize = 4096;
 #[cfg(target_arch = "x86_64")]
 const PREFETCH_BYTES: usize = 1024;
 
-/// An access was turned down by the check made under the stripe's lock.
+/// An access was turned down by the check made under the stripe's lock, or there is no memory behind the slab.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Denied;
+pub(crate) struct Denied;
 
-/// One mapped slab.
-pub(super) struct SlabMemory {
-    map: MmapRaw,
-    /// Where the slab starts in `map`.
-    start: usize,
+/// The bytes of one slab, with or without a mapping behind them.
+pub(crate) struct SlabMemory {
     bytes: usize,
+    /// The mapping's first byte; null without a mapping. Written only under all stripes' locks, so that under any one of them it stays.
+    base: AtomicPtr<u8>,
+    /// Keeps alive what `base` points to.
+    mapping: Mutex<Option<Mapping>>,
     stripes: Box<[CachePadded<RwLock<()>>]>,
 }
 
 impl SlabMemory {
-    /// Maps `bytes` (a multiple of the stripe) of zeroed memory, without pages yet: see [`populate`](Self::populate).
-    pub(super) fn map(bytes: usize) -> io::Result<Self> {
+    /// A slab of `bytes` (a multiple of the stripe), without memory.
+    pub(crate) fn new(bytes: usize) -> Self {
         assert!(bytes > 0 && bytes.is_multiple_of(STRIPE_BYTES), "a slab is a whole number of stripes");
-        // Room to start at a huge page's boundary. What is cut off is never touched and costs addresses only.
-        let slack = if bytes >= HUGE_PAGE { HUGE_PAGE } else { 0 };
-        let map = MmapRaw::from(MmapOptions::new().len(bytes + slack).map_anon()?);
-        let start = if slack == 0 { 0 } else { map.as_mut_ptr().align_offset(HUGE_PAGE).min(slack) };
-        if slack != 0 {
-            // Huge pages make populating 5x cheaper and spare a random read its TLB miss. A kernel without them is fine.
-            let _ = map.advise_range(Advice::HugePage, start, bytes);
-        }
         let stripes = (0..bytes / STRIPE_BYTES).map(|_| CachePadded::new(RwLock::new(()))).collect();
-        Ok(Self { map, start, bytes, stripes })
+        Self { bytes, base: AtomicPtr::default(), mapping: Mutex::new(None), stripes }
+    }
+
+    /// Puts `mapping` behind the slab, in place of what was there.
+    ///
+    /// # Panics
+    /// If it is not as long as the slab.
+    pub(crate) fn install(&self, mapping: Mapping) {
+        assert_eq!(mapping.len(), self.bytes, "a mapping of another length than the slab's");
+        self.exchange(Some(mapping));
+    }
+
+    /// Whether there is memory behind it.
+    pub(crate) fn is_mapped(&self) -> bool {
+        !self.base.load(Ordering::Relaxed).is_null()
+    }
+
+    /// Takes the memory away; every access is denied from now on.
+    pub(crate) fn remove(&self) {
+        self.exchange(None);
+    }
+
+    fn exchange(&self, new: Option<Mapping>) {
+        let mut mapping = self.mapping();
+        let all = self.all_stripes();
+        self.base.store(new.as_ref().map_or(std::ptr::null_mut(), Mapping::as_mut_ptr), Ordering::Relaxed);
+        let old = std::mem::replace(&mut *mapping, new);
+        drop(all);
+        // Only now, when whoever gets a stripe's lock sees the new base.
+        drop(old);
     }
 
     /// Makes the kernel give the slab all its pages now, so that it can't run out of them later.
-    pub(super) fn populate(&self) -> io::Result<()> {
-        match self.map.advise_range(Advice::PopulateWrite, self.start, self.bytes) {
+    pub(crate) fn populate(&self) -> io::Result<()> {
+        let mapping = self.mapping();
+        let Some(mapping) = &*mapping else { return Ok(()) };
+        match mapping.populate() {
             // Kernels before 5.14 don't know the advice.
             Err(e) if e.raw_os_error() == Some(libc::EINVAL) => {
                 self.touch_all();
@@ -62,13 +90,14 @@ impl SlabMemory {
         }
     }
 
-    /// Gives every page that has none a zeroed one by storing a zero at its start. For slabs nobody borrows.
+    /// Gives every page that has none a zeroed one by storing the byte at its start again, so that a slab with contents keeps them.
     fn touch_all(&self) {
         for (index, stripe) in self.stripes.iter().enumerate() {
             let _exclusive = exclusive(stripe);
             for page in (0..STRIPE_BYTES).step_by(PAGE) {
-                // SAFETY: `index` and `page` lie in the slab, so `at` gives a mapped address; the stripe's lock is held exclusively.
-                unsafe { self.at(index * STRIPE_BYTES + page).write_volatile(0) };
+                let Some(at) = self.at(index * STRIPE_BYTES + page) else { return };
+                // SAFETY: `index` and `page` lie in the slab, so `at` is a mapped address; the stripe's lock is held exclusively.
+                unsafe { at.write_volatile(at.read_volatile()) };
             }
         }
     }
@@ -78,21 +107,20 @@ impl SlabMemory {
     /// # Panics
     /// If the range is not within the slab: the store has checked it.
     #[inline]
-    pub(super) fn read(&self, offset: usize, into: &mut [u8], allowed: impl Fn() -> bool) -> Result<(), Denied> {
+    pub(crate) fn read(&self, offset: usize, into: &mut [u8], allowed: impl Fn() -> bool) -> Result<(), Denied> {
         self.assert_holds(offset, into.len());
         let mut done = 0;
         while done < into.len() {
             let from = offset + done;
             let part = (into.len() - done).min(STRIPE_BYTES - from % STRIPE_BYTES);
             let _shared = shared(&self.stripes[from / STRIPE_BYTES]);
-            if !allowed() {
-                return Err(Denied);
-            }
+            let (true, Some(source)) = (allowed(), self.at(from)) else { return Err(Denied) };
             let target = into[done..done + part].as_mut_ptr();
-            // SAFETY: `from..from + part` lies in the slab (asserted above) and in the one stripe whose lock is held shared,
-            // so nobody writes it meanwhile; `target` is valid for `part` bytes (sliced above) and, being a `&mut`, overlaps
-            // no memory of this map, to which no Rust reference ever exists.
-            unsafe { std::ptr::copy_nonoverlapping(self.at(from).cast_const(), target, part) };
+            // SAFETY: `from..from + part` lies in the slab (asserted above) and in the one stripe whose lock is held shared, so nobody
+            // in this process writes it or takes its mapping away meanwhile, and what other processes do is no concern of a foreign
+            // copy; `target` is valid for `part` bytes (sliced above) and, being a `&mut`, overlaps no memory of this map, to which no
+            // Rust reference ever exists.
+            unsafe { foreign_copy(source.cast_const(), target, part) };
             done += part;
         }
         Ok(())
@@ -100,21 +128,19 @@ impl SlabMemory {
 
     /// Copies `bytes` to `offset` and on. As [`read`](Self::read) otherwise.
     #[inline]
-    pub(super) fn write(&self, offset: usize, bytes: &[u8], allowed: impl Fn() -> bool) -> Result<(), Denied> {
+    pub(crate) fn write(&self, offset: usize, bytes: &[u8], allowed: impl Fn() -> bool) -> Result<(), Denied> {
         self.assert_holds(offset, bytes.len());
         let mut done = 0;
         while done < bytes.len() {
             let to = offset + done;
             let part = (bytes.len() - done).min(STRIPE_BYTES - to % STRIPE_BYTES);
             let _exclusive = exclusive(&self.stripes[to / STRIPE_BYTES]);
-            if !allowed() {
-                return Err(Denied);
-            }
+            let (true, Some(target)) = (allowed(), self.at(to)) else { return Err(Denied) };
             let source = bytes[done..done + part].as_ptr();
-            // SAFETY: `to..to + part` lies in the slab (asserted above) and in the one stripe whose lock is held exclusively,
-            // so nobody else touches it meanwhile; `source` is valid for `part` bytes and overlaps no memory of this map, to
-            // which no Rust reference ever exists.
-            unsafe { std::ptr::copy_nonoverlapping(source, self.at(to), part) };
+            // SAFETY: `to..to + part` lies in the slab (asserted above) and in the one stripe whose lock is held exclusively, so nobody
+            // else in this process touches it or takes its mapping away meanwhile, and what other processes do is no concern of a foreign
+            // copy; `source` is valid for `part` bytes and overlaps no memory of this map, to which no Rust reference ever exists.
+            unsafe { foreign_copy(source, target, part) };
             done += part;
         }
         Ok(())
@@ -122,35 +148,41 @@ impl SlabMemory {
 
     /// Asks the processor to fetch the first bytes of a range that will soon be read. Its own prefetcher follows with the rest.
     #[inline]
-    pub(super) fn prefetch(&self, offset: usize, len: usize) {
+    pub(crate) fn prefetch(&self, offset: usize, len: usize) {
         self.assert_holds(offset, len);
         #[cfg(target_arch = "x86_64")]
-        for line in (0..len.min(PREFETCH_BYTES)).step_by(64) {
-            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-            // SAFETY: a hint, which reads nothing and may name any address.
-            unsafe { _mm_prefetch::<_MM_HINT_T0>(self.at(offset + line).cast_const().cast()) };
+        if let Some(start) = self.at(offset) {
+            for line in (0..len.min(PREFETCH_BYTES)).step_by(64) {
+                use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+                // SAFETY: a hint, which reads nothing and may name any address.
+                unsafe { _mm_prefetch::<_MM_HINT_T0>(start.wrapping_add(line).cast_const().cast()) };
+            }
         }
     }
 
     /// Zeroes the slab, stripe by stripe, and keeps its pages.
-    pub(super) fn clear(&self) {
+    pub(crate) fn clear(&self) {
         for (index, stripe) in self.stripes.iter().enumerate() {
             let _exclusive = exclusive(stripe);
-            // SAFETY: stripe `index` lies in the slab, and its lock is held exclusively.
-            unsafe { std::ptr::write_bytes(self.at(index * STRIPE_BYTES), 0, STRIPE_BYTES) };
+            let Some(at) = self.at(index * STRIPE_BYTES) else { return };
+            // SAFETY: stripe `index` lies in the slab, and its lock is held exclusively, so the mapping stays and nobody in this process
+            // reads or writes it; no Rust reference to it exists.
+            unsafe { foreign_zero(at, STRIPE_BYTES) };
         }
     }
 
-    /// Zeroes the slab by giving its pages back to the kernel.
-    pub(super) fn release(&self) {
+    /// Zeroes the slab by giving its pages back to the kernel, where they are this process's alone.
+    pub(crate) fn release(&self) {
+        let mapping = self.mapping();
+        let Some(mapping) = &*mapping else { return };
         // All locks at once, in ascending order: giving back a part would split huge pages.
-        let all: Vec<_> = self.stripes.iter().map(|stripe| exclusive(stripe)).collect();
-        // SAFETY: all stripes are held exclusively, so nobody reads or writes the slab while its content becomes zero; no
-        // Rust reference to it exists.
-        let released = unsafe { self.map.unchecked_advise_range(UncheckedAdvice::DontNeed, self.start, self.bytes) };
+        let all = self.all_stripes();
+        // SAFETY: all stripes are held exclusively, so nobody reads or writes the slab while its content becomes zero; no Rust reference
+        // to it exists.
+        let released = unsafe { mapping.release() };
         drop(all);
         if released.is_err() {
-            // Locked pages (mlockall) can't be given back; they can be zeroed.
+            // Locked pages (mlockall) and shared ones can't be given back; they can be zeroed.
             self.clear();
         }
     }
@@ -160,12 +192,52 @@ impl SlabMemory {
         assert!(offset <= self.bytes && len <= self.bytes - offset, "a range outside the slab got past the store's check");
     }
 
-    /// Address of the slab's byte `offset`.
+    /// Address of the slab's byte `offset`, if there is memory behind the slab. It stays mapped while the caller holds the stripe's lock.
     #[inline]
-    fn at(&self, offset: usize) -> *mut u8 {
-        debug_assert!(offset < self.bytes);
-        self.map.as_mut_ptr().wrapping_add(self.start + offset)
+    fn at(&self, offset: usize) -> Option<*mut u8> {
+        debug_assert!(offset <= self.bytes);
+        // Relaxed: it changes under all stripes' locks only, and the caller that uses the address holds one.
+        let base = self.base.load(Ordering::Relaxed);
+        if base.is_null() { None } else { Some(base.wrapping_add(offset)) }
     }
+
+    fn mapping(&self) -> MutexGuard<'_, Option<Mapping>> {
+        // No code that can panic runs while the mapping and `base` disagree.
+        self.mapping.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// All stripes' locks, in ascending order.
+    fn all_stripes(&self) -> Vec<RwLockWriteGuard<'_, ()>> {
+        self.stripes.iter().map(|stripe| exclusive(stripe)).collect()
+    }
+}
+
+/// `memcpy`, by a pointer that the compiler knows nothing about.
+///
+/// Another process may write what is copied at the same time. For a copy that the compiler understands that would be a data race, from which it
+/// may conclude anything; machine code that it doesn't see into merely moves whatever bytes are there. It costs what the call of
+/// `memcpy`, which a copy of unknown length is in any case, costs.
+///
+/// # Safety
+/// Both ranges are mapped, `from` to be read and `to` to be written, and don't overlap; no other thread of this process writes `from`
+/// or touches `to` meanwhile.
+#[inline]
+unsafe fn foreign_copy(from: *const u8, to: *mut u8, len: usize) {
+    type Copy = unsafe extern "C" fn(*mut libc::c_void, *const libc::c_void, usize) -> *mut libc::c_void;
+    let copy: Copy = std::hint::black_box(libc::memcpy as Copy);
+    // SAFETY: the caller's promise is what `memcpy` asks for.
+    unsafe { copy(to.cast(), from.cast(), len) };
+}
+
+/// `memset` to zero, as [`foreign_copy`].
+///
+/// # Safety
+/// The range is mapped to be written, and no other thread of this process touches it meanwhile.
+unsafe fn foreign_zero(at: *mut u8, len: usize) {
+    type Set = unsafe extern "C" fn(*mut libc::c_void, libc::c_int, usize) -> *mut libc::c_void;
+    let set: Set = std::hint::black_box(libc::memset as Set);
+    // SAFETY: the caller's promise is what `memset` asks for.
+    unsafe { set(at.cast(), 0, len) };
 }
 
 // A poisoned lock guards nothing that a panic could have left half done: only plain bytes lie behind it.
@@ -182,10 +254,17 @@ fn exclusive(stripe: &RwLock<()>) -> RwLockWriteGuard<'_, ()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::slab::mapping::HUGE_PAGE;
+
+    fn mapped(bytes: usize) -> SlabMemory {
+        let slab = SlabMemory::new(bytes);
+        slab.install(Mapping::private(bytes).expect("map"));
+        slab
+    }
 
     #[test]
     fn a_range_over_two_stripes_comes_back_whole() {
-        let slab = SlabMemory::map(4 * STRIPE_BYTES).expect("map");
+        let slab = mapped(4 * STRIPE_BYTES);
         let sent: Vec<u8> = (0..STRIPE_BYTES + 1000).map(|i| (i % 251) as u8).collect();
         slab.write(STRIPE_BYTES - 500, &sent, || true).expect("write");
         let mut got = vec![0; sent.len()];
@@ -196,14 +275,12 @@ mod tests {
     #[test]
     fn clear_and_release_both_zero() {
         for bytes in [STRIPE_BYTES, 2 * HUGE_PAGE] {
-            let slab = SlabMemory::map(bytes).expect("map");
+            let slab = mapped(bytes);
             slab.populate().expect("populate");
-            for zero in [SlabMemory::clear, SlabMemory::release, |slab: &SlabMemory| {
-                slab.clear();
-                slab.touch_all();
-            }] {
+            for zero in [SlabMemory::clear, SlabMemory::release] {
                 slab.write(0, &vec![0xaa; bytes], || true).expect("write");
                 zero(&slab);
+                slab.touch_all();
                 let mut got = vec![1; bytes];
                 slab.read(0, &mut got, || true).expect("read");
                 assert!(got.iter().all(|byte| *byte == 0));
@@ -212,8 +289,41 @@ mod tests {
     }
 
     #[test]
+    fn touching_keeps_the_contents() {
+        let slab = mapped(STRIPE_BYTES);
+        slab.write(0, &[7; STRIPE_BYTES], || true).expect("write");
+        slab.touch_all();
+        let mut got = [0; STRIPE_BYTES];
+        slab.read(0, &mut got, || true).expect("read");
+        assert!(got.iter().all(|byte| *byte == 7));
+    }
+
+    #[test]
+    fn without_memory_every_access_is_denied() {
+        let slab = mapped(STRIPE_BYTES);
+        slab.write(0, &[1; 8], || true).expect("write");
+        slab.remove();
+        for again in 0..2 {
+            assert_eq!(slab.read(0, &mut [0; 8], || true), Err(Denied));
+            assert_eq!(slab.write(0, &[2; 8], || true), Err(Denied));
+            slab.prefetch(0, 64);
+            slab.clear();
+            slab.release();
+            slab.touch_all();
+            slab.populate().expect("nothing to populate");
+            if again == 0 {
+                slab.remove();
+            }
+        }
+        slab.install(Mapping::private(STRIPE_BYTES).expect("map"));
+        let mut got = [1; 8];
+        slab.read(0, &mut got, || true).expect("read");
+        assert_eq!(got, [0; 8], "other memory than before");
+    }
+
+    #[test]
     fn a_denied_access_touches_nothing() {
-        let slab = SlabMemory::map(STRIPE_BYTES).expect("map");
+        let slab = mapped(STRIPE_BYTES);
         assert_eq!(slab.write(0, &[1; 64], || false), Err(Denied));
         let mut got = [9; 64];
         assert_eq!(slab.read(0, &mut got, || false), Err(Denied));
@@ -225,7 +335,7 @@ mod tests {
     /// A slab may be taken away while an access is between two stripes.
     #[test]
     fn an_access_is_checked_again_in_each_stripe_under_its_lock() {
-        let slab = SlabMemory::map(2 * STRIPE_BYTES).expect("map");
+        let slab = mapped(2 * STRIPE_BYTES);
         let locked = |stripe: usize| slab.stripes[stripe].try_write().is_err();
         let asked = std::cell::Cell::new(0);
         let once = || {
@@ -244,7 +354,7 @@ mod tests {
     #[test]
     #[should_panic(expected = "outside the slab")]
     fn a_range_past_the_end_panics_rather_than_reads() {
-        let slab = SlabMemory::map(STRIPE_BYTES).expect("map");
+        let slab = mapped(STRIPE_BYTES);
         let _ = slab.read(STRIPE_BYTES - 1, &mut [0; 2], || true);
     }
 }

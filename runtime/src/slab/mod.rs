@@ -9,6 +9,9 @@
 //! `clean -> lent(borrower) -> dirty -> clean`. Only clean slabs are lent. A dirty slab becomes clean by being zeroed, by
 //! whoever calls [`SlabStore::scrub_one`] (a daemon's idle thread) or, if nobody did, by the next `lend`.
 //!
+//! Where borrowers map slabs themselves ([`Supply::Shared`]), nobody can take a mapping away from them. There a slab that was passed becomes clean by
+//! being given other memory, and what it had is given back to the system: see [`Backing`].
+//!
 //! # Who may touch a slab's bytes when
 //! Two connections of one borrower may be served by different threads, and a hostile one may read and write the same range
 //! through both. That must not be a data race, and neither may be the zeroing that follows a return. So each stripe of
@@ -25,12 +28,15 @@
 //! nothing). A stripe is a far segment, which well-behaved borrowers write once and before they read it, so its
 //! lock is never waited for. Reads of different stripes share no cache line.
 
-mod memory;
-mod rows;
+mod backing;
+pub(crate) mod mapping;
+pub(crate) mod memory;
+pub(crate) mod rows;
 mod store;
 #[cfg(test)]
 mod tests;
 
+pub use backing::{Backing, Sharing};
 pub use memory::STRIPE_BYTES;
 pub use store::{BorrowerId, SlabError, SlabStore, SlabStoreConfig, Supply};
 

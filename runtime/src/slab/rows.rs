@@ -10,23 +10,23 @@ use std::sync::OnceLock;
 const ROW: usize = 256;
 
 /// Room for `len` entries, none of which exists at first.
-pub(super) struct Rows<T> {
+pub(crate) struct Rows<T> {
     rows: Box<[OnceLock<Box<[T]>>]>,
     len: usize,
 }
 
 impl<T: Default> Rows<T> {
-    pub(super) fn new(len: usize) -> Self {
+    pub(crate) fn new(len: usize) -> Self {
         Rows { rows: (0..len.div_ceil(ROW)).map(|_| OnceLock::new()).collect(), len }
     }
 
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.len
     }
 
     /// Entry `index`, if it exists.
     #[inline]
-    pub(super) fn get(&self, index: usize) -> Option<&T> {
+    pub(crate) fn get(&self, index: usize) -> Option<&T> {
         self.rows.get(index / ROW)?.get()?.get(index % ROW)
     }
 
@@ -34,14 +34,14 @@ impl<T: Default> Rows<T> {
     ///
     /// # Panics
     /// If there is no room for it.
-    pub(super) fn get_or_make(&self, index: usize) -> &T {
+    pub(crate) fn get_or_make(&self, index: usize) -> &T {
         let first = index - index % ROW;
         let row = self.rows[index / ROW].get_or_init(|| (first..self.len.min(first + ROW)).map(|_| T::default()).collect());
         &row[index % ROW]
     }
 
     /// The entries that exist, with their numbers.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (usize, &T)> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (usize, &T)> {
         let made = self.rows.iter().enumerate().filter_map(|(number, row)| Some((number * ROW, row.get()?)));
         made.flat_map(|(first, row)| row.iter().enumerate().map(move |(index, entry)| (first + index, entry)))
     }

@@ -1,13 +1,16 @@
 //! A lender's pool of slabs: who has borrowed which, and access for those who have.
 #![forbid(unsafe_code)]
 
+use super::backing::{Backing, Files, Place, Sharing};
+use super::mapping::Mapping;
 use super::memory::{STRIPE_BYTES, SlabMemory};
 use super::rows::Rows;
 use crate::error::TransportError;
 use crate::transport::{SlabId, SlabPos};
 use bytesize::ByteSize;
+use std::fs::File;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 /// A borrower, as its lender knows it. Never used twice by one store.
@@ -20,17 +23,19 @@ const NOBODY: u64 = 0;
 /// How long `lend` waits for a slab that another thread is zeroing. Zeroing takes milliseconds.
 const SCRUB_WAIT: Duration = Duration::from_secs(5);
 
-/// When the memory of slabs is taken from the system.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// When the memory of slabs is taken from the system, and whether others may map it.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Supply {
     /// All of it when the store is made, for good.
     Upfront,
     /// A slab's when it is borrowed, until it is returned.
     OnDemand,
+    /// All of it when the store is made, in files that borrowers on this machine may map.
+    Shared(Backing),
 }
 
 /// What a store lends.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct SlabStoreConfig {
     /// Bytes to lend at most; rounded down to whole slabs.
     pub capacity: u64,
@@ -93,7 +98,10 @@ impl From<SlabError> for TransportError {
 pub struct SlabStore {
     slabs: Rows<Slab>,
     slab_bytes: u32,
-    supply: Supply,
+    /// A slab's memory is there only while it is lent.
+    on_demand: bool,
+    /// What shared slabs lie in.
+    files: Option<Files>,
     ledger: Mutex<Ledger>,
     scrubbed: Condvar,
     dirtied: Condvar,
@@ -106,6 +114,15 @@ struct Slab {
     /// [`NOBODY`] or a `BorrowerId`. Written under the ledger's lock; read under a stripe's lock (see the module's page).
     owner: AtomicU64,
     memory: OnceLock<SlabMemory>,
+    /// Where a shared slab lies.
+    shared: Mutex<Option<Shared>>,
+}
+
+/// The file of a shared slab.
+struct Shared {
+    place: Place,
+    /// A borrower has been given the file, and may map it for ever.
+    passed: bool,
 }
 
 /// Which slabs are in which state; those in neither list, and below `unused`, are lent or being zeroed.
@@ -114,12 +131,14 @@ struct Ledger {
     unused: u32,
     clean: Vec<SlabId>,
     dirty: Vec<SlabId>,
+    /// Returned, and without memory: when they were to be given new memory, the system had none.
+    bare: Vec<SlabId>,
     scrubbing: usize,
     lent: usize,
 }
 
 impl SlabStore {
-    /// Makes a store. With [`Supply::Upfront`] this takes all memory, at about 10 GB/s with huge pages and 3 GB/s without.
+    /// Makes a store. Unless memory is taken [`Supply::OnDemand`], this takes all of it, at about 10 GB/s with huge pages and 3 GB/s without.
     pub fn new(config: SlabStoreConfig) -> Result<Self, SlabError> {
         let SlabStoreConfig { capacity, slab_bytes, supply } = config;
         let size = |bytes: u64| ByteSize(bytes).display().iec();
@@ -143,19 +162,32 @@ impl SlabStore {
                 size(u64::from(slab_bytes))
             )));
         };
+        let on_demand = supply == Supply::OnDemand;
+        let files = match supply {
+            Supply::Upfront | Supply::OnDemand => None,
+            Supply::Shared(backing) => Some(Files::new(backing, slab_bytes, u64::from(count) * u64::from(slab_bytes))?),
+        };
         let store = Self {
             slabs: Rows::new(count as usize),
             slab_bytes,
-            supply,
-            ledger: Mutex::new(Ledger { unused: 0, clean: Vec::new(), dirty: Vec::new(), scrubbing: 0, lent: 0 }),
+            on_demand,
+            files,
+            ledger: Mutex::new(Ledger {
+                unused: 0,
+                clean: Vec::new(),
+                dirty: Vec::new(),
+                bare: Vec::new(),
+                scrubbing: 0,
+                lent: 0,
+            }),
             scrubbed: Condvar::new(),
             dirtied: Condvar::new(),
             next_borrower: AtomicU64::new(NOBODY + 1),
             resident: AtomicUsize::new(0),
         };
-        if supply == Supply::Upfront {
-            for index in 0..store.slabs.len() {
-                store.supply(store.slabs.get_or_make(index))?;
+        if !on_demand {
+            for index in 0..count {
+                store.supply(SlabId(index))?;
             }
         }
         Ok(store)
@@ -186,21 +218,43 @@ impl SlabStore {
         BorrowerId(self.next_borrower.fetch_add(1, Ordering::Relaxed))
     }
 
+    /// Whether borrowers on this machine may map slabs, and by which files.
+    pub fn sharing(&self) -> Option<Sharing> {
+        self.files.as_ref().map(Files::sharing)
+    }
+
     /// Lends a zeroed slab.
     pub fn lend(&self, to: BorrowerId) -> Result<SlabId, SlabError> {
+        self.lend_by(to, |_| None::<()>).map(|(id, _)| id)
+    }
+
+    /// Lends a zeroed slab to a borrower that may map it, with the file that it lies in. `None` where memory isn't shared.
+    pub fn lend_file(&self, to: BorrowerId) -> Result<(SlabId, Option<Arc<File>>), SlabError> {
+        self.lend_by(to, |slab| {
+            let mut shared = slab.shared.lock().unwrap_or_else(PoisonError::into_inner);
+            shared.as_mut().map(|shared| {
+                shared.passed = true;
+                Arc::clone(&shared.place.file)
+            })
+        })
+    }
+
+    /// Lends a slab, of which `take` takes something before it has its owner, who could already return it.
+    fn lend_by<T>(&self, to: BorrowerId, take: impl FnOnce(&Slab) -> Option<T>) -> Result<(SlabId, Option<T>), SlabError> {
         let id = self.take_clean()?;
-        let slab = self.slab(id);
-        if self.supply == Supply::OnDemand
-            && let Err(error) = self.supply(slab)
+        if self.on_demand
+            && let Err(error) = self.supply(id)
         {
             self.ledger().clean.push(id);
             return Err(error);
         }
+        let slab = self.slab(id);
+        let taken = take(slab);
         let mut ledger = self.ledger();
         // Release: whoever learns the slab's name and then sees this owner sees the memory supplied above.
         slab.owner.store(to.0, Ordering::Release);
         ledger.lent += 1;
-        Ok(id)
+        Ok((id, taken))
     }
 
     /// Takes a slab back from its borrower.
@@ -213,7 +267,7 @@ impl SlabStore {
             }
             self.disown(&mut ledger, id);
         }
-        if self.supply == Supply::OnDemand {
+        if self.on_demand {
             while self.scrub_one() {}
         }
         Ok(())
@@ -231,7 +285,7 @@ impl SlabStore {
                 }
             }
         }
-        if self.supply == Supply::OnDemand {
+        if self.on_demand {
             while self.scrub_one() {}
         }
         count
@@ -245,10 +299,16 @@ impl SlabStore {
             ledger.scrubbing += 1;
             id
         };
-        self.scrub(id);
+        let scrubbed = self.scrub(id);
         let mut ledger = self.ledger();
         ledger.scrubbing -= 1;
-        ledger.clean.push(id);
+        match scrubbed {
+            Ok(()) => ledger.clean.push(id),
+            Err(error) => {
+                tracing::error!(%error, "a returned slab can't be lent again for now");
+                ledger.bare.push(id);
+            }
+        }
         self.scrubbed.notify_one();
         true
     }
@@ -329,10 +389,15 @@ impl SlabStore {
                 return Ok(SlabId(ledger.unused - 1));
             }
             let left = deadline.saturating_duration_since(Instant::now());
-            if let Some(id) = ledger.dirty.pop() {
+            if let Some(id) = ledger.dirty.pop().or_else(|| ledger.bare.pop()) {
                 drop(ledger);
-                self.scrub(id);
-                return Ok(id);
+                return match self.scrub(id) {
+                    Ok(()) => Ok(id),
+                    Err(error) => {
+                        self.ledger().bare.push(id);
+                        Err(error)
+                    }
+                };
             }
             if ledger.scrubbing == 0 || left.is_zero() {
                 return Err(SlabError::Full { capacity: self.capacity() });
@@ -354,34 +419,66 @@ impl SlabStore {
         self.dirtied.notify_one();
     }
 
-    /// Gives a slab its memory.
-    fn supply(&self, slab: &Slab) -> Result<(), SlabError> {
+    /// Gives a slab its memory. Only the thread that has the slab (at first, or off a list) is here.
+    fn supply(&self, id: SlabId) -> Result<(), SlabError> {
         let no_memory = |e: std::io::Error| SlabError::NoMemory { slab_bytes: self.slab_bytes, reason: e.to_string() };
-        let memory = match slab.memory.get() {
-            Some(memory) => memory,
+        let slab = self.slab(id);
+        let memory = slab.memory.get_or_init(|| SlabMemory::new(self.slab_bytes as usize));
+        match &self.files {
             None => {
-                let fresh = SlabMemory::map(self.slab_bytes as usize).map_err(no_memory)?;
-                // Only the thread that took the slab off the clean list is here, so this never throws `fresh` away.
-                slab.memory.get_or_init(|| fresh)
+                if !memory.is_mapped() {
+                    memory.install(Mapping::private(self.slab_bytes as usize).map_err(no_memory)?);
+                }
             }
-        };
+            Some(files) => {
+                let place = files.place(id.0).map_err(no_memory)?;
+                memory.install(Mapping::shared(&place.file, place.offset, self.slab_bytes as usize).map_err(no_memory)?);
+                *slab.shared.lock().unwrap_or_else(PoisonError::into_inner) = Some(Shared { place, passed: false });
+            }
+        }
         if let Err(error) = memory.populate() {
             // What it did get would lie idle.
-            memory.release();
+            memory.remove();
+            *slab.shared.lock().unwrap_or_else(PoisonError::into_inner) = None;
             return Err(no_memory(error));
+        }
+        if self.sharing() == Some(Sharing::Whole) {
+            // Nobody says what was in the file.
+            memory.clear();
         }
         self.resident.fetch_add(self.slab_bytes as usize, Ordering::Relaxed);
         Ok(())
     }
 
-    fn scrub(&self, id: SlabId) {
-        let Some(memory) = self.slab(id).memory.get() else { return };
-        match self.supply {
-            Supply::Upfront => memory.clear(),
-            Supply::OnDemand => {
-                memory.release();
+    /// Makes a returned slab fit to be lent again.
+    fn scrub(&self, id: SlabId) -> Result<(), SlabError> {
+        let slab = self.slab(id);
+        let Some(memory) = slab.memory.get() else { return Ok(()) };
+        if self.on_demand {
+            memory.release();
+            self.resident.fetch_sub(self.slab_bytes as usize, Ordering::Relaxed);
+        } else if self.sharing() == Some(Sharing::Each) && self.discard_passed(slab, memory) {
+            self.supply(id)?;
+        } else {
+            memory.clear();
+        }
+        Ok(())
+    }
+
+    /// Takes its memory from a slab whose last borrower may still map it. Whether it has none now.
+    fn discard_passed(&self, slab: &Slab, memory: &SlabMemory) -> bool {
+        let mut shared = slab.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        match shared.take_if(|shared| shared.passed) {
+            Some(Shared { place, .. }) => {
+                memory.remove();
                 self.resident.fetch_sub(self.slab_bytes as usize, Ordering::Relaxed);
+                if let Err(error) = place.discard(self.slab_bytes) {
+                    tracing::warn!(%error, "memory of a returned slab stays taken until its borrower has gone");
+                }
+                true
             }
+            // What couldn't be given new memory the last time.
+            None => shared.is_none(),
         }
     }
 

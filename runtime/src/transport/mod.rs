@@ -26,6 +26,9 @@ mod buf;
 pub mod embedded;
 #[cfg(any(test, feature = "faults"))]
 pub mod faulty;
+mod immediate;
+pub mod shm;
+mod stream;
 pub mod tcp;
 
 pub use buf::IoBuf;

@@ -5,15 +5,21 @@
 //! `free -> in flight -> free`, or, if its reply is late, `free -> in flight -> abandoned -> free`: the operation has then
 //! completed with a timeout and its buffer is the submitter's again, while the tag waits for the late reply, which is
 //! read and thrown away. A server that doesn't answer at all for [`GIVE_UP`] timeouts fails the session.
+//!
+//! Where slabs are passed as files, the owner hands those that came with some bytes to [`ClientSession::receive_file`] before it feeds the bytes.
 #![forbid(unsafe_code)]
 
 use super::ending::Ending;
-use super::frame::{self, BorrowerToken, Intent, REPLY_BYTES, Reply, Request, WELCOME_BYTES, Welcome};
+use super::frame::{self, Intent, REPLY_BYTES, Reply, Request, Terms, WELCOME_BYTES, Welcome};
 use super::in_flight::{InFlight, Late, Slot, State};
 use super::outbuf::OutBuf;
+use super::uses::SlabUses;
 use crate::error::TransportError;
 use crate::slab::STRIPE_BYTES;
 use crate::transport::{Completion, MAX_OP_BYTES, Op, SlabId, Submit, Verb, bad_length};
+use std::collections::VecDeque;
+use std::fs::File;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Tags a session has unless told otherwise. Enough to cover a round trip of a millisecond at half a million operations a second.
@@ -25,6 +31,10 @@ pub const OUTPUT_LIMIT: usize = 2 * MAX_OP_BYTES;
 
 /// After how many timeouts without its reply an abandoned operation fails the session: its tag would be lost for ever.
 pub const GIVE_UP: u32 = 4;
+
+/// Files that may have come before the frames that they belong to. A server that sends one with each slab never has two underway to a
+/// client that asks for one slab at a time, but late ones may come together with it.
+const MAX_FILES: usize = 16;
 
 /// Longer timeouts are taken for this: a day, far from where adding one to a time overflows.
 pub const LONGEST_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
@@ -47,17 +57,6 @@ pub enum ControlDone {
     Returned(Result<(), TransportError>),
 }
 
-/// What the server said when it let this connection in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Terms {
-    /// The borrower's secret, for further connections.
-    pub token: BorrowerToken,
-    /// Size of every slab in bytes.
-    pub slab_bytes: u32,
-    /// What the server lends at most, in bytes.
-    pub capacity: u64,
-}
-
 /// The borrower's end of one connection.
 #[derive(Debug)]
 pub struct ClientSession {
@@ -70,10 +69,15 @@ pub struct ClientSession {
     partial: [u8; WELCOME_BYTES],
     partial_len: usize,
     tags: InFlight,
+    uses: Arc<SlabUses>,
     data_in_flight: usize,
     /// Operations refused without asking the server.
     refused: Vec<Completion>,
     control: Vec<ControlDone>,
+    /// Files whose frames haven't come yet.
+    files: VecDeque<File>,
+    /// The file of the slab that was lent last.
+    lent_file: Option<File>,
 }
 
 /// Where in the stream of input the session is.
@@ -108,10 +112,19 @@ impl ClientSession {
             partial: [0; WELCOME_BYTES],
             partial_len: 0,
             tags: InFlight::new(in_flight),
+            uses: Arc::default(),
             data_in_flight: 0,
             refused: Vec::new(),
             control: Vec::new(),
+            files: VecDeque::new(),
+            lent_file: None,
         }
+    }
+
+    /// From now on counts what it has underway in `uses`, which all connections of the borrower share.
+    pub fn share_uses(&mut self, uses: Arc<SlabUses>) {
+        debug_assert!(self.tags.slabs().next().is_none(), "requests were counted elsewhere");
+        self.uses = uses;
     }
 
     /// What the server said when it let this connection in, if it has.
@@ -170,6 +183,13 @@ impl ClientSession {
             return Submit::Busy(Op { token, verb, at, buf });
         }
         let Some(slot) = self.tags.reserve() else { return Submit::Busy(Op { token, verb, at, buf }) };
+        if !self.uses.enter(at.slab) {
+            self.tags.release(slot);
+            let gone = TransportError::Refused(format!("slab {} has been returned", at.slab.0));
+            self.refused.push(Completion { token, verb, buf, result: Err(gone) });
+            return Submit::Accepted;
+        }
+        self.tags.set_slab(slot, at.slab);
         let len = bytes as u32;
         let tag = self.tags.tag(slot);
         match verb {
@@ -206,6 +226,16 @@ impl ClientSession {
         if self.control.is_empty() { None } else { Some(self.control.remove(0)) }
     }
 
+    /// A file that came with the bytes that are fed next.
+    pub fn receive_file(&mut self, file: File) {
+        self.files.push_back(file);
+    }
+
+    /// The file of the slab that was lent last, where slabs are passed as files.
+    pub fn take_file(&mut self) -> Option<File> {
+        self.lent_file.take()
+    }
+
     /// Stops waiting for control requests. A slab that is lent late is given back by itself.
     pub fn abandon_control(&mut self) {
         for state in self.tags.states_mut() {
@@ -220,6 +250,9 @@ impl ClientSession {
     /// Takes in bytes from the server, all of them; appends what completed to `done`. What a broken server sends fails the
     /// session, and then everything in flight is in `done`.
     pub fn handle_input(&mut self, mut input: &[u8], done: &mut Vec<Completion>) {
+        if self.files.len() > MAX_FILES {
+            self.fail(TransportError::Protocol("it sent more files than slabs".into()), done);
+        }
         while !input.is_empty() && self.failure.is_none() {
             let went = match self.input {
                 Input::Payload { slot, done: filled, len } => {
@@ -255,6 +288,7 @@ impl ClientSession {
             return;
         }
         done.append(&mut self.refused);
+        self.leave_all();
         let tags = std::mem::replace(&mut self.tags, InFlight::new(0));
         for state in tags.into_states() {
             match state {
@@ -291,7 +325,8 @@ impl ClientSession {
 
     fn handle_welcome(&mut self, bytes: &[u8; WELCOME_BYTES]) -> Result<(), TransportError> {
         match frame::decode_welcome(bytes) {
-            Welcome::Welcome { token, slab_bytes, capacity } => {
+            Welcome::Welcome(terms) => {
+                let Terms { token, slab_bytes, .. } = terms;
                 if slab_bytes == 0 || !(slab_bytes as usize).is_multiple_of(STRIPE_BYTES) {
                     return Err(TransportError::Protocol(format!(
                         "it lends slabs of {slab_bytes} bytes, not a multiple of 256 KiB"
@@ -300,7 +335,7 @@ impl ClientSession {
                 if matches!(self.intent, Intent::Join(mine) if mine != token) {
                     return Err(TransportError::Protocol("it took this connection for another borrower's".into()));
                 }
-                self.terms = Some(Terms { token, slab_bytes, capacity });
+                self.terms = Some(terms);
                 self.input = Input::Reply;
                 Ok(())
             }
@@ -317,6 +352,10 @@ impl ClientSession {
         if let Reply::End(code) = reply {
             return Err(ending_error(code.into(), super::VERSION));
         }
+        let file = match reply {
+            Reply::Lent(_) => self.file_of_slab()?,
+            _ => None,
+        };
         let (index, state) = self.tags.find(tag);
         match (state, reply) {
             (State::Data { verb: Verb::Read, buf, .. }, Reply::Read { len }) if buf.len() == len as usize => {
@@ -334,29 +373,36 @@ impl ClientSession {
                     _ => Err(TransportError::Refused("its system gives it no memory for a slab".into())),
                 };
                 self.control.push(ControlDone::Borrowed(result));
-                self.tags.release(index);
+                self.lent_file = file;
+                self.release(index);
             }
             (State::Return, Reply::Returned) => {
                 self.control.push(ControlDone::Returned(Ok(())));
-                self.tags.release(index);
+                self.release(index);
             }
             (State::Abandoned(Late::Borrow), Reply::Lent(slab)) => {
                 // Nobody waits for this slab any more. Giving it back takes the slot that is just now free.
-                self.tags.release(index);
-                if let Some(slot) = self.tags.reserve() {
-                    self.out.push(&frame::encode_request(self.tags.tag(slot), Request::Return(slab)));
-                    self.tags.fill(slot, State::Abandoned(Late::Return));
-                }
+                self.release(index);
+                let told = self.tell_return(slab);
+                debug_assert!(told, "a slot is free just now");
             }
             (State::Abandoned(Late::Write), Reply::Written)
             | (State::Abandoned(Late::Return), Reply::Returned)
             | (State::Abandoned(Late::Borrow), Reply::Full | Reply::NoMemory) => {
-                self.tags.release(index);
+                self.release(index);
             }
             (State::Free, _) => return Err(TransportError::Protocol("it answered a request that was never made".into())),
             _ => return Err(TransportError::Protocol("its answer doesn't fit the request".into())),
         }
         Ok(())
+    }
+
+    /// The file that belongs to the slab whose frame has just come.
+    fn file_of_slab(&mut self) -> Result<Option<File>, TransportError> {
+        if self.terms.is_none_or(|terms| terms.sharing.is_none()) {
+            return Ok(None);
+        }
+        self.files.pop_front().map(Some).ok_or_else(|| TransportError::Protocol("it lent a slab without its file".into()))
     }
 
     #[inline]
@@ -383,9 +429,39 @@ impl ClientSession {
     /// The operation in `index` is done; if it was abandoned, only its tag becomes free.
     #[inline]
     fn complete(&mut self, index: Slot, done: &mut Vec<Completion>) {
-        if let State::Data { token, verb, buf } = self.tags.release(index) {
+        if let State::Data { token, verb, buf } = self.release(index) {
             self.data_in_flight -= 1;
             done.push(Completion { token, verb, buf, result: Ok(()) });
+        }
+    }
+
+    /// Frees a slot. If its request was the last for a slab that has been returned, the server is told now.
+    #[inline]
+    fn release(&mut self, slot: Slot) -> State {
+        let slab = self.tags.take_slab(slot);
+        let state = self.tags.release(slot);
+        if let Some(slab) = slab
+            && self.uses.leave(slab)
+            && !self.tell_return(slab)
+        {
+            self.uses.leave_return_to_others(slab);
+        }
+        state
+    }
+
+    /// Tells the server that a slab is returned; nobody waits for its answer. `false` if no slot is free.
+    #[cold]
+    fn tell_return(&mut self, slab: SlabId) -> bool {
+        let Some(slot) = self.tags.reserve() else { return false };
+        self.out.push(&frame::encode_request(self.tags.tag(slot), Request::Return(slab)));
+        self.tags.fill(slot, State::Abandoned(Late::Return));
+        true
+    }
+
+    /// With the connection end all requests that were underway on it.
+    fn leave_all(&mut self) {
+        for slab in self.tags.slabs().filter(|slab| self.uses.leave(*slab)) {
+            self.uses.leave_return_to_others(slab);
         }
     }
 
@@ -419,6 +495,12 @@ impl ClientSession {
         if gone {
             self.fail(TransportError::Timeout { what: "anything", after: timeout * GIVE_UP }, done);
         }
+    }
+}
+
+impl Drop for ClientSession {
+    fn drop(&mut self) {
+        self.leave_all();
     }
 }
 

@@ -45,6 +45,9 @@ pub enum Ending {
     /// The server's system failed it.
     #[error("the server could not do its part")]
     Internal = 12,
+    /// The server's memory can have one borrower only, and has one.
+    #[error("its memory lies in one file, which can be lent to one borrower at a time, and is")]
+    Taken = 13,
 }
 
 impl Ending {
@@ -69,6 +72,7 @@ impl Ending {
             Stalled,
             HandshakeTimeout,
             Internal,
+            Taken,
         ]
         .into_iter()
         .find(|ending| u32::from(ending.code()) == code)
@@ -86,6 +90,7 @@ impl Ending {
             Ending::TooManyConnections => {
                 TransportError::Refused(format!("{self}; raise --max-connections or use fewer threads"))
             }
+            Ending::Taken => TransportError::Refused(format!("{self}; end that program, or start farmemd with other memory")),
             Ending::HandshakeTimeout | Ending::Stalled | Ending::Internal => {
                 TransportError::Lost(format!("the server ended it: {self}"))
             }
@@ -103,7 +108,7 @@ mod tests {
     #[test]
     fn every_code_names_the_ending_it_came_from() {
         let known: Vec<_> = (0..=u32::from(u8::MAX)).filter_map(|code| Some((code, Ending::from_code(code)?))).collect();
-        assert_eq!(known.len(), 12);
+        assert_eq!(known.len(), 13);
         assert!(known.iter().all(|(code, ending)| u32::from(ending.code()) == *code));
         assert_eq!(Ending::from_code(0), None, "0 means welcome");
     }

@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 use super::{Ending, MAGIC, VERSION};
+use crate::slab::Sharing;
 use crate::transport::{SlabId, SlabPos};
 use std::fmt;
 
@@ -51,18 +52,24 @@ pub enum Hello {
     Foreign,
 }
 
+/// What a server says when it lets a connection in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Terms {
+    /// The borrower's secret, for further connections.
+    pub token: BorrowerToken,
+    /// Size of every slab in bytes.
+    pub slab_bytes: u32,
+    /// What the server lends at most, in bytes.
+    pub capacity: u64,
+    /// Whether a file comes with every slab that is lent on this connection, for the borrower to map, and which.
+    pub sharing: Option<Sharing>,
+}
+
 /// The server's answer to a hello.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Welcome {
     /// Come in.
-    Welcome {
-        /// The borrower's secret, for further connections.
-        token: BorrowerToken,
-        /// Size of every slab in bytes.
-        slab_bytes: u32,
-        /// What the server lends at most, in bytes.
-        capacity: u64,
-    },
+    Welcome(Terms),
     /// No. `theirs` is the server's version, `code` an [`Ending`]'s if this version knows it.
     Refused {
         /// The server's version.
@@ -149,13 +156,19 @@ pub fn decode_hello(bytes: &[u8; HELLO_BYTES]) -> Hello {
 }
 
 /// Writes a welcome.
-pub fn encode_welcome(token: BorrowerToken, slab_bytes: u32, capacity: u64) -> [u8; WELCOME_BYTES] {
+pub fn encode_welcome(terms: &Terms) -> [u8; WELCOME_BYTES] {
     let mut bytes = [0; WELCOME_BYTES];
     bytes[..8].copy_from_slice(&MAGIC);
     put(&mut bytes, 8, VERSION);
-    bytes[16..32].copy_from_slice(&token.0);
-    put(&mut bytes, 32, slab_bytes);
-    bytes[40..48].copy_from_slice(&capacity.to_le_bytes());
+    bytes[16..32].copy_from_slice(&terms.token.0);
+    put(&mut bytes, 32, terms.slab_bytes);
+    let sharing = match terms.sharing {
+        None => 0,
+        Some(Sharing::Each) => 1,
+        Some(Sharing::Whole) => 2,
+    };
+    put(&mut bytes, 36, sharing);
+    bytes[40..48].copy_from_slice(&terms.capacity.to_le_bytes());
     bytes
 }
 
@@ -177,15 +190,18 @@ pub fn decode_welcome(bytes: &[u8; WELCOME_BYTES]) -> Welcome {
     if theirs != VERSION {
         return Welcome::Refused { theirs, code: u32::from(Ending::Version.code()) };
     }
-    let zero = if code == 0 { &bytes[36..40] } else { &bytes[16..] };
-    if zero.iter().any(|byte| *byte != 0) {
-        return Welcome::Foreign;
-    }
     if code != 0 {
-        return Welcome::Refused { theirs, code };
+        let empty = bytes[16..].iter().all(|byte| *byte == 0);
+        return if empty { Welcome::Refused { theirs, code } } else { Welcome::Foreign };
     }
+    let sharing = match get(bytes, 36) {
+        0 => None,
+        1 => Some(Sharing::Each),
+        2 => Some(Sharing::Whole),
+        _ => return Welcome::Foreign,
+    };
     let capacity = u64::from(get(bytes, 40)) | u64::from(get(bytes, 44)) << 32;
-    Welcome::Welcome { token: token_at(bytes, 16), slab_bytes: get(bytes, 32), capacity }
+    Welcome::Welcome(Terms { token: token_at(bytes, 16), slab_bytes: get(bytes, 32), capacity, sharing })
 }
 
 /// Writes a request.
@@ -326,25 +342,30 @@ mod tests {
 
         /// The fuzz target `frames` found that a welcome and a refusal could hold anything in the fields that must be zero.
         #[test]
-        fn a_welcome_says_nothing_in_what_must_be_zero(at in 16usize..WELCOME_BYTES, bit in 0u32..8, why in 1u32..=12) {
+        fn a_welcome_says_nothing_in_what_must_be_zero(at in 16usize..WELCOME_BYTES, bit in 0u32..8, why in 1u32..=13) {
             let mut refusal = encode_refusal(Ending::from_code(why).expect("a known reason"));
             let decoded = Welcome::Refused { theirs: VERSION, code: why };
             prop_assert_eq!(decode_welcome(&refusal), decoded);
             refusal[at] = 1 << bit;
             prop_assert_eq!(decode_welcome(&refusal), Welcome::Foreign);
-            let mut welcome = encode_welcome(BorrowerToken([1; 16]), 1 << 18, 1 << 30);
-            welcome[36 + at % 4] = 1 << bit;
+            let terms = Terms { token: BorrowerToken([1; 16]), slab_bytes: 1 << 18, capacity: 1 << 30, sharing: None };
+            let mut welcome = encode_welcome(&terms);
+            welcome[36] = 3 + bit as u8;
+            prop_assert_eq!(decode_welcome(&welcome), Welcome::Foreign);
+            welcome[36] = 0;
+            welcome[37 + at % 3] = 1 << bit;
             prop_assert_eq!(decode_welcome(&welcome), Welcome::Foreign);
         }
 
         #[test]
-        fn a_handshake_survives_the_wire(token: [u8; 16], slab_bytes: u32, capacity: u64) {
+        fn a_handshake_survives_the_wire(token: [u8; 16], slab_bytes: u32, capacity: u64, sharing in 0usize..3) {
             let token = BorrowerToken(token);
             for intent in [Intent::New, Intent::Join(token)] {
                 prop_assert_eq!(decode_hello(&encode_hello(intent)), Hello::Speaks(intent));
             }
-            let welcome = Welcome::Welcome { token, slab_bytes, capacity };
-            prop_assert_eq!(decode_welcome(&encode_welcome(token, slab_bytes, capacity)), welcome);
+            let sharing = [None, Some(Sharing::Each), Some(Sharing::Whole)][sharing];
+            let terms = Terms { token, slab_bytes, capacity, sharing };
+            prop_assert_eq!(decode_welcome(&encode_welcome(&terms)), Welcome::Welcome(terms));
         }
     }
 

@@ -4,7 +4,7 @@
 #![forbid(unsafe_code)]
 
 use super::frame::Tag;
-use crate::transport::{IoBuf, Token, Verb};
+use crate::transport::{IoBuf, SlabId, Token, Verb};
 use std::time::{Duration, Instant};
 
 /// Index of a slot, the lower half of a tag.
@@ -53,6 +53,8 @@ struct Entry {
     deadline: Option<Instant>,
     /// Its first deadline has passed; the one it has now is its last.
     overdue: bool,
+    /// The slab that a read or write is for, also after it has been abandoned.
+    slab: Option<SlabId>,
     state: State,
 }
 
@@ -60,7 +62,9 @@ impl InFlight {
     /// `count` free slots.
     pub(super) fn new(count: u16) -> Self {
         Self {
-            slots: (0..count).map(|_| Entry { generation: 0, deadline: None, overdue: false, state: State::Free }).collect(),
+            slots: (0..count)
+                .map(|_| Entry { generation: 0, deadline: None, overdue: false, slab: None, state: State::Free })
+                .collect(),
             free: (0..count).rev().collect(),
             undated: Vec::with_capacity(count.into()),
             earliest: None,
@@ -89,6 +93,23 @@ impl InFlight {
     pub(super) fn fill(&mut self, slot: Slot, state: State) {
         self.slots[usize::from(slot)].state = state;
         self.undated.push(slot);
+    }
+
+    /// Says which slab a slot in use is for.
+    #[inline]
+    pub(super) fn set_slab(&mut self, slot: Slot, slab: SlabId) {
+        self.slots[usize::from(slot)].slab = Some(slab);
+    }
+
+    /// The slab that a slot was for, which it isn't any more.
+    #[inline]
+    pub(super) fn take_slab(&mut self, slot: Slot) -> Option<SlabId> {
+        self.slots[usize::from(slot)].slab.take()
+    }
+
+    /// The slabs that slots are for, one for each such slot.
+    pub(super) fn slabs(&self) -> impl Iterator<Item = SlabId> {
+        self.slots.iter().filter_map(|entry| entry.slab)
     }
 
     /// The slot of a tag that a peer sent, and what it stands for: `Free` if nothing is in flight by this tag.

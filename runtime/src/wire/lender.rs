@@ -3,7 +3,7 @@
 
 use super::ending::Ending;
 use super::frame::{BorrowerToken, Intent};
-use crate::slab::{BorrowerId, SlabStore};
+use crate::slab::{BorrowerId, Sharing, SlabStore};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -40,6 +40,8 @@ impl Lender {
     pub(super) fn admit(self: &Arc<Self>, intent: Intent) -> Result<Membership, Ending> {
         let mut known = self.known();
         let (token, id) = match intent {
+            // Whoever maps the one file that all slabs lie in can touch all of them.
+            Intent::New if self.store.sharing() == Some(Sharing::Whole) && !known.is_empty() => return Err(Ending::Taken),
             Intent::New => {
                 let mut token = [0; 16];
                 getrandom::fill(&mut token).map_err(|error| {

@@ -14,7 +14,7 @@
 //! All numbers are little-endian. Fields called zero must be zero.
 //! ```text
 //! hello    32 B  magic 8 | version u32 | intent u32: 0 new borrower, 1 join | token 16 B (zero if new)
-//! welcome  48 B  magic 8 | version u32 | ending u32: 0 welcome              | token 16 B | slab bytes u32 | zero u32 | capacity u64
+//! welcome  48 B  magic 8 | version u32 | ending u32: 0 welcome              | token 16 B | slab bytes u32 | files u32 | capacity u64
 //!
 //! request  20 B  kind u8 | zero u8, u16 | tag u32 | slab u32 | offset u32 | len u32
 //!          0x01  read                                slab       offset       1..=256 KiB
@@ -29,13 +29,17 @@
 //!          0x84  returned  0                              0
 //!          0xff  end       an ending                      0                 tag 0; the last frame
 //! ```
+//! *Files* says whether a file comes with the first byte of each *lent* (Unix sockets only): 0 none, 1 one for each slab, 2 the one in
+//! which all slabs lie.
+//!
 //! The first 16 bytes of hello and welcome are the same in every version, so that ends of different versions can tell each
 //! other so. A refusal is a welcome whose ending isn't 0 and whose other fields are zero.
 //!
 //! # Borrowers
 //! One process has many connections (one for each thread that misses, one for control). The first says *new* and is
 //! given a random token of 128 bits; the others *join* with it. The token is the secret that slabs are guarded by: who has
-//! it may read and write them. When a borrower's last connection has gone, its slabs are taken back and zeroed.
+//! it may read and write them. When a borrower's last connection has gone, its slabs are taken back and zeroed. A slab is returned when no request for it is
+//! underway on any connection: see [`uses`].
 //!
 //! # Bounds
 //! A client has a fixed number of tags. A server answers each request as it reads it and stops reading while more than
@@ -59,12 +63,14 @@ mod outbuf;
 pub mod server;
 #[cfg(test)]
 mod tests;
+pub mod uses;
 
 pub use client::{ClientSession, ControlDone, ControlVerb};
 pub use ending::Ending;
 pub use frame::BorrowerToken;
 pub use lender::Lender;
 pub use server::ServerSession;
+pub use uses::SlabUses;
 
 /// The version of the protocol that this program speaks.
 pub const VERSION: u32 = 1;

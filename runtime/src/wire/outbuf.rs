@@ -13,6 +13,8 @@ pub(super) struct OutBuf {
     bytes: Vec<u8>,
     head: usize,
     tail: usize,
+    /// Bytes sent, ever.
+    sent: u64,
 }
 
 impl OutBuf {
@@ -53,11 +55,23 @@ impl OutBuf {
     /// `len` bytes of what was pending have been sent.
     #[inline]
     pub(super) fn sent(&mut self, len: usize) {
-        self.head += len.min(self.len());
+        let len = len.min(self.len());
+        self.head += len;
+        self.sent += len as u64;
         if self.head == self.tail {
             self.head = 0;
             self.tail = 0;
         }
+    }
+
+    /// Which byte of all that are ever sent the next one to be sent is.
+    pub(super) fn next_sent(&self) -> u64 {
+        self.sent
+    }
+
+    /// Which byte of all that are ever sent the next one to be appended will be.
+    pub(super) fn next_appended(&self) -> u64 {
+        self.sent + self.len() as u64
     }
 
     /// Gives memory back that only a burst needed. For moments without traffic.

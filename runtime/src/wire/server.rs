@@ -8,11 +8,13 @@
 #![forbid(unsafe_code)]
 
 use super::ending::Ending;
-use super::frame::{self, HELLO_BYTES, Hello, REPLY_BYTES, REQUEST_BYTES, Reply, Request, Tag};
+use super::frame::{self, HELLO_BYTES, Hello, REPLY_BYTES, REQUEST_BYTES, Reply, Request, Tag, Terms};
 use super::lender::{Lender, Membership};
 use super::outbuf::OutBuf;
 use crate::slab::{BorrowerId, SlabError};
 use crate::transport::{MAX_OP_BYTES, SlabPos};
+use std::collections::VecDeque;
+use std::fs::File;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -32,6 +34,9 @@ pub const STALL_TIMEOUT: Duration = Duration::from_secs(60);
 pub struct ServerSession {
     lender: Arc<Lender>,
     membership: Option<Membership>,
+    passes_files: bool,
+    /// Files to be passed, each with the byte of the output (of all that is ever sent) that it goes with.
+    files: VecDeque<(u64, Arc<File>)>,
     input: Input,
     partial: [u8; HELLO_BYTES],
     partial_len: usize,
@@ -60,6 +65,8 @@ impl ServerSession {
         Self {
             lender,
             membership: None,
+            passes_files: false,
+            files: VecDeque::new(),
             input: Input::Hello,
             partial: [0; HELLO_BYTES],
             partial_len: 0,
@@ -67,6 +74,18 @@ impl ServerSession {
             ended: None,
             waiting_since: Some(now),
         }
+    }
+
+    /// The same, for a connection that can pass files to its client: its owner sends what [`file`](Self::file) says.
+    pub fn passing_files(lender: Arc<Lender>, now: Instant) -> Self {
+        Self { passes_files: true, ..Self::new(lender, now) }
+    }
+
+    /// The next file to pass, and how many bytes of the output come before the byte that it goes with. A send must not go beyond that byte
+    /// without the file, nor start with it unless the file goes along.
+    pub fn file(&self) -> Option<(usize, &File)> {
+        let (at, file) = self.files.front()?;
+        Some(((at - self.out.next_sent()) as usize, file))
     }
 
     /// The frame that turns a connection away before a session is made for it.
@@ -89,6 +108,9 @@ impl ServerSession {
     #[inline]
     pub fn output_sent(&mut self, len: usize) {
         self.out.sent(len);
+        while self.files.front().is_some_and(|(at, _)| *at < self.out.next_sent()) {
+            self.files.pop_front();
+        }
         if len > 0 && self.membership.is_some() {
             self.waiting_since = None;
         }
@@ -199,7 +221,12 @@ impl ServerSession {
         };
         let membership = self.lender.admit(intent)?;
         let store = self.lender.store();
-        self.out.push(&frame::encode_welcome(membership.token, store.slab_bytes(), store.capacity()));
+        self.out.push(&frame::encode_welcome(&Terms {
+            token: membership.token,
+            slab_bytes: store.slab_bytes(),
+            capacity: store.capacity(),
+            sharing: if self.passes_files { store.sharing() } else { None },
+        }));
         self.membership = Some(membership);
         self.waiting_since = None;
         self.input = Input::Request;
@@ -233,8 +260,12 @@ impl ServerSession {
                 self.input = Input::Payload { tag, at, left: len };
             }
             Request::Borrow => {
-                let reply = match store.lend(who) {
-                    Ok(slab) => Reply::Lent(slab),
+                let lent = if self.passes_files { store.lend_file(who) } else { store.lend(who).map(|slab| (slab, None)) };
+                let reply = match lent {
+                    Ok((slab, file)) => {
+                        self.files.extend(file.map(|file| (self.out.next_appended(), file)));
+                        Reply::Lent(slab)
+                    }
                     Err(SlabError::Full { .. }) => Reply::Full,
                     Err(_) => Reply::NoMemory,
                 };

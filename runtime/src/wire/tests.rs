@@ -1,8 +1,8 @@
 //! Both ends of the protocol against each other, and each against a broken or hostile peer.
 #![forbid(unsafe_code)]
 
-use super::client::{GIVE_UP, Terms};
-use super::frame::{self, Intent, REPLY_BYTES, Reply, Request, Tag};
+use super::client::GIVE_UP;
+use super::frame::{self, Intent, REPLY_BYTES, Reply, Request, Tag, Terms};
 use super::*;
 use crate::error::TransportError;
 use crate::slab::{STRIPE_BYTES, SlabStore, SlabStoreConfig, Supply};
@@ -13,6 +13,10 @@ use std::time::{Duration, Instant};
 
 const SLAB: u32 = 2 * STRIPE_BYTES as u32;
 const TIMEOUT: Duration = Duration::from_secs(5);
+
+fn some_terms() -> Terms {
+    Terms { token: BorrowerToken([1; 16]), slab_bytes: SLAB, capacity: 1 << 30, sharing: None }
+}
 
 fn lender(slabs: u64) -> Arc<Lender> {
     let config = SlabStoreConfig { capacity: slabs * u64::from(SLAB), slab_bytes: SLAB, supply: Supply::OnDemand };
@@ -84,7 +88,7 @@ impl Pair {
 fn welcomed(in_flight: u16) -> ClientSession {
     let mut client = ClientSession::new(Intent::New, in_flight, TIMEOUT);
     client.output_sent(usize::MAX);
-    client.handle_input(&frame::encode_welcome(BorrowerToken([1; 16]), SLAB, 1 << 30), &mut Vec::new());
+    client.handle_input(&frame::encode_welcome(&some_terms()), &mut Vec::new());
     assert!(client.terms().is_some());
     client
 }
@@ -297,7 +301,7 @@ fn a_first_frame_that_is_no_hello_is_refused() {
 #[test]
 fn a_client_learns_the_servers_version() {
     let mut client = ClientSession::new(Intent::New, 1, TIMEOUT);
-    let mut welcome = frame::encode_welcome(BorrowerToken([1; 16]), SLAB, 1 << 30);
+    let mut welcome = frame::encode_welcome(&some_terms());
     welcome[8] = 2;
     client.handle_input(&welcome, &mut Vec::new());
     assert_eq!(client.failure(), Some(&TransportError::Version { theirs: 2, ours: VERSION }));
@@ -305,12 +309,12 @@ fn a_client_learns_the_servers_version() {
 
 #[test]
 fn a_welcome_that_can_not_be_fails_the_session() {
-    let (token, other) = (BorrowerToken([1; 16]), BorrowerToken([2; 16]));
+    let other = BorrowerToken([2; 16]);
     for (intent, slab_bytes) in
         [(Intent::New, 0), (Intent::New, 4096), (Intent::New, SLAB + 4096), (Intent::New, u32::MAX), (Intent::Join(other), SLAB)]
     {
         let mut client = ClientSession::new(intent, 4, TIMEOUT);
-        client.handle_input(&frame::encode_welcome(token, slab_bytes, 1 << 30), &mut Vec::new());
+        client.handle_input(&frame::encode_welcome(&Terms { slab_bytes, ..some_terms() }), &mut Vec::new());
         let failure = client.failure();
         assert!(matches!(failure, Some(TransportError::Protocol(_))), "{intent:?} {slab_bytes}: {failure:?}");
         assert_eq!(client.terms(), None);

@@ -2,10 +2,13 @@
 #![forbid(unsafe_code)]
 
 use crate::config;
-use farptr_runtime::slab::{BorrowerId, STRIPE_BYTES, SlabError, SlabStore, SlabStoreConfig, Supply};
+use farptr_runtime::slab::{Backing, BorrowerId, STRIPE_BYTES, SlabError, SlabStore, SlabStoreConfig, Supply};
 use farptr_runtime::transport::{SlabId, SlabPos};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
 
 const SLAB: u32 = 2 * STRIPE_BYTES as u32;
 const BORROWERS: usize = 3;
@@ -60,22 +63,30 @@ struct Model {
     supply: Supply,
     slabs: usize,
     borrowers: Vec<BorrowerId>,
-    lent: BTreeMap<u32, (BorrowerId, Vec<u8>)>,
+    lent: BTreeMap<u32, Lent>,
+    /// Files that former borrowers were passed, and still write to.
+    stale: Vec<Arc<File>>,
+}
+
+struct Lent {
+    to: BorrowerId,
+    contents: Vec<u8>,
+    file: Option<Arc<File>>,
 }
 
 impl Model {
     fn new(slabs: usize, supply: Supply) -> Self {
         // A part of a slab more, which is not lent.
         let capacity = slabs as u64 * u64::from(SLAB) + u64::from(SLAB) / 2;
-        let store = SlabStore::new(SlabStoreConfig { capacity, slab_bytes: SLAB, supply }).unwrap();
+        let store = SlabStore::new(SlabStoreConfig { capacity, slab_bytes: SLAB, supply: supply.clone() }).unwrap();
         let borrowers = (0..BORROWERS).map(|_| store.register()).collect();
-        Model { store, supply, slabs, borrowers, lent: BTreeMap::new() }
+        Model { store, supply, slabs, borrowers, lent: BTreeMap::new(), stale: Vec::new() }
     }
 
     /// Why an access fails, if it must.
     fn refusal(&self, who: BorrowerId, slab: u32, offset: u32, len: usize) -> Option<SlabError> {
         match self.lent.get(&slab) {
-            Some((owner, _)) if *owner == who => {
+            Some(lent) if lent.to == who => {
                 (u64::from(offset) + len as u64 > u64::from(SLAB)).then_some(SlabError::Range { offset, len, slab_bytes: SLAB })
             }
             _ => Some(SlabError::NotYours { slab: SlabId(slab) }),
@@ -87,7 +98,8 @@ impl Model {
             Op::Anew(who) => {
                 let old = std::mem::replace(&mut self.borrowers[who], self.store.register());
                 let before = self.lent.len();
-                self.lent.retain(|_, (owner, _)| *owner != old);
+                let gone = self.lent.extract_if(.., |_, lent| lent.to == old);
+                self.stale.extend(gone.filter_map(|(_, lent)| lent.file));
                 assert_eq!(self.store.take_back_all(old), before - self.lent.len());
                 assert!(!self.borrowers[..].contains(&old), "a name is used twice");
             }
@@ -95,12 +107,12 @@ impl Model {
             Op::TakeBack(who, slab) => {
                 let who = self.borrowers[who];
                 let expected = match self.lent.get(&slab) {
-                    Some((owner, _)) if *owner == who => Ok(()),
+                    Some(lent) if lent.to == who => Ok(()),
                     _ => Err(SlabError::NotYours { slab: SlabId(slab) }),
                 };
                 assert_eq!(self.store.take_back(who, SlabId(slab)), expected);
                 if expected.is_ok() {
-                    self.lent.remove(&slab);
+                    self.stale.extend(self.lent.remove(&slab).and_then(|lent| lent.file));
                 }
             }
             Op::Write { who, slab, offset, len, byte } => {
@@ -111,7 +123,7 @@ impl Model {
                 assert_eq!(self.store.check(who, at, len).err(), refusal);
                 assert_eq!(self.store.write(who, at, &bytes).err(), refusal);
                 if refusal.is_none() {
-                    let (_, contents) = self.lent.get_mut(&slab).unwrap();
+                    let contents = &mut self.lent.get_mut(&slab).unwrap().contents;
                     contents[offset as usize..offset as usize + len].copy_from_slice(&bytes);
                 }
             }
@@ -123,7 +135,7 @@ impl Model {
                 let refusal = self.refusal(who, slab, offset, len);
                 assert_eq!(self.store.read(who, at, &mut found).err(), refusal);
                 match refusal {
-                    None => assert!(found == self.lent[&slab].1[offset as usize..offset as usize + len], "other bytes"),
+                    None => assert!(found == self.lent[&slab].contents[offset as usize..offset as usize + len], "other bytes"),
                     Some(_) => assert!(found.iter().all(|byte| *byte == 0xa5), "a refused read gave something away"),
                 }
             }
@@ -135,29 +147,33 @@ impl Model {
     }
 
     fn lend(&mut self, who: BorrowerId) {
-        let lent = self.store.lend(who);
+        let lent = self.store.lend_file(who);
         if self.lent.len() == self.slabs {
-            assert_eq!(lent, Err(SlabError::Full { capacity: self.store.capacity() }));
+            assert_eq!(lent.err(), Some(SlabError::Full { capacity: self.store.capacity() }));
             return;
         }
-        let slab = lent.unwrap();
+        let (slab, file) = lent.unwrap();
+        assert_eq!(file.is_some(), self.store.sharing().is_some());
+        for stale in &self.stale {
+            stale.write_all_at(&[0xee; 64], 0).expect("a former borrower writes where it may");
+        }
         let mut found = vec![1; SLAB as usize];
         self.store.read(who, SlabPos { slab, offset: 0 }, &mut found).unwrap();
         assert!(found.iter().all(|byte| *byte == 0), "a lent slab holds the last borrower's bytes");
-        assert!(self.lent.insert(slab.0, (who, found)).is_none(), "{slab:?} is lent twice");
+        assert!(self.lent.insert(slab.0, Lent { to: who, contents: found, file }).is_none(), "{slab:?} is lent twice");
     }
 
     fn check(&self) {
         let lent = self.lent.len() as u64 * u64::from(SLAB);
         assert_eq!((self.store.lent_bytes(), self.store.capacity()), (lent, self.slabs as u64 * u64::from(SLAB)));
-        let resident = if self.supply == Supply::Upfront { self.store.capacity() } else { lent };
+        let resident = if self.supply == Supply::OnDemand { lent } else { self.store.capacity() };
         assert_eq!(self.store.resident_bytes() as u64, resident);
-        for (slab, (who, _)) in &self.lent {
+        for (slab, lent) in &self.lent {
             for left in [0, 1, 4096, SLAB] {
                 let at = SlabPos { slab: SlabId(*slab), offset: SLAB - left };
                 for len in [left as usize, left as usize + 1] {
-                    let refusal = self.refusal(*who, *slab, at.offset, len);
-                    assert_eq!(self.store.check(*who, at, len).err(), refusal, "{len} of the last {left} bytes");
+                    let refusal = self.refusal(lent.to, *slab, at.offset, len);
+                    assert_eq!(self.store.check(lent.to, at, len).err(), refusal, "{len} of the last {left} bytes");
                 }
             }
         }
@@ -170,15 +186,19 @@ proptest! {
     #[test]
     fn store_lends_each_slab_zeroed_to_one_borrower_at_a_time(
         slabs in 1..5usize,
-        supply in prop_oneof![Just(Supply::OnDemand), Just(Supply::Upfront)],
+        supply in prop_oneof![Just(Supply::OnDemand), Just(Supply::Upfront), Just(Supply::Shared(Backing::Memfd))],
         ops in prop::collection::vec(op(), 1..80),
     ) {
         let mut model = Model::new(slabs, supply);
         ops.iter().for_each(|op| model.apply(op));
-        for (slab, (who, contents)) in &model.lent {
+        for (slab, lent) in &model.lent {
             let mut found = vec![0; SLAB as usize];
-            model.store.read(*who, SlabPos { slab: SlabId(*slab), offset: 0 }, &mut found).unwrap();
-            prop_assert!(found == *contents, "slab {slab}");
+            model.store.read(lent.to, SlabPos { slab: SlabId(*slab), offset: 0 }, &mut found).unwrap();
+            prop_assert!(found == lent.contents, "slab {slab}");
+            if let Some(file) = &lent.file {
+                file.read_exact_at(&mut found, 0).unwrap();
+                prop_assert!(found == lent.contents, "the file of slab {slab}");
+            }
         }
     }
 }

@@ -2,21 +2,38 @@
 #![allow(dead_code, reason = "each test file uses a part")]
 
 use farptr::FarMemory;
+use rustix::process::{Pid, Signal, kill_process};
 use std::future::Future;
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
+use tempfile::TempDir;
 
 /// A running `farmemd`, killed (SIGKILL) when dropped.
 pub(crate) struct Farmemd {
     pub(crate) child: Child,
     pub(crate) address: String,
+    /// Where its socket is.
+    _folder: TempDir,
 }
 
 impl Farmemd {
+    /// One that listens on loopback.
     pub(crate) fn start(capacity: &str) -> Self {
+        Self::start_with(&["--listen", "127.0.0.1:0", "--capacity", capacity], tempfile::tempdir().expect("a folder"))
+    }
+
+    /// One whose memory is mapped by its borrowers.
+    pub(crate) fn at_socket(capacity: &str) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("farmemd").to_str().expect("a path").to_owned();
+        Self::start_with(&["--unix", &path, "--capacity", capacity], folder)
+    }
+
+    fn start_with(args: &[&str], folder: TempDir) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_farmemd"))
-            .args(["--listen", "127.0.0.1:0", "--capacity", capacity, "--slab-size", "1MiB"])
+            .args(args)
+            .args(["--slab-size", "1MiB"])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
@@ -26,7 +43,18 @@ impl Farmemd {
         BufReader::new(child.stdout.take().expect("stdout")).read_line(&mut ready).expect("a ready line");
         let address = ready.strip_prefix("farmemd ready: ").and_then(|rest| rest.split_whitespace().next());
         let address = address.unwrap_or_else(|| panic!("not a ready line: {ready:?}")).to_string();
-        Self { child, address }
+        Self { child, address, _folder: folder }
+    }
+
+    /// The path of its socket.
+    pub(crate) fn path(&self) -> &str {
+        self.address.strip_prefix("unix:").expect("a farmemd with a socket")
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        // It has not been waited for, so the pid is its.
+        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).expect("a pid");
+        kill_process(pid, signal).expect("a child can be sent a signal");
     }
 
     pub(crate) fn memory(&self, budget: usize) -> FarMemory {

@@ -1,6 +1,6 @@
 //! Torture: small far memories over servers that go wrong in every way there is, compared with a model. Thousands of seeds.
 //!
-//! Each seed is a scenario of its own ([`scenario`]): one to three servers, embedded or TCP, faults at some rate, one to three threads, a local budget far
+//! Each seed is a scenario of its own ([`scenario`]): one to three servers (in this process, over TCP, in mapped memory), faults at some rate, one to three threads, a local budget far
 //! below the data, random operations on boxes, vectors, maps and large objects ([`owner`]). What must hold:
 //!
 //! - An operation succeeds, and then what it read is what the model says, or fails with an error of a documented kind, and then nothing has changed. Never
@@ -17,7 +17,7 @@ mod scenario;
 mod watch;
 
 use farptr::faults::Kind;
-use scenario::{Scenario, Servers, Tally};
+use scenario::{Daemons, Scenario, Servers, Tally};
 use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 use watch::run_watched;
@@ -33,6 +33,7 @@ const ENOUGH: usize = 10;
 /// # Panics
 /// If a seed fails, with the command that repeats it.
 fn run(first: u64, seeds: u64, servers: Servers) -> Tally {
+    let _servers = Daemons;
     let started = Instant::now();
     let mut tally = Tally::default();
     let mut shown = started;

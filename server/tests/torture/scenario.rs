@@ -6,10 +6,13 @@ use farptr::faults::{FaultPlan, Faults, Immediate, Kind, Rates};
 use farptr::{Error, FarMemory};
 use farptr_runtime::transport::Transport;
 use farptr_runtime::transport::embedded::{EmbeddedConfig, EmbeddedTransport};
+use farptr_runtime::transport::shm::{ShmConfig, ShmTransport};
 use farptr_runtime::transport::tcp::{TcpConfig, TcpTransport};
-use farptr_server::{Config, Daemon};
+use farptr_server::{Address, Config, Daemon};
 use std::fmt;
+use std::path::PathBuf;
 use std::str::FromStr;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -24,7 +27,9 @@ const RETRIES: usize = 100;
 pub(crate) enum Servers {
     Embedded,
     Tcp,
-    /// Either, by seed.
+    /// On this machine, with memory that is mapped.
+    Shm,
+    /// Any of them, by seed.
     Mixed,
 }
 
@@ -33,6 +38,7 @@ impl fmt::Display for Servers {
         f.write_str(match self {
             Servers::Embedded => "embedded",
             Servers::Tcp => "tcp",
+            Servers::Shm => "shm",
             Servers::Mixed => "mixed",
         })
     }
@@ -42,10 +48,10 @@ impl FromStr for Servers {
     type Err = String;
 
     fn from_str(name: &str) -> Result<Self, String> {
-        let all = [Servers::Embedded, Servers::Tcp, Servers::Mixed];
+        let all = [Servers::Embedded, Servers::Tcp, Servers::Shm, Servers::Mixed];
         all.into_iter()
             .find(|servers| servers.to_string() == name)
-            .ok_or_else(|| format!("no servers `{name}`: embedded, tcp or mixed"))
+            .ok_or_else(|| format!("no servers `{name}`: embedded, tcp, shm or mixed"))
     }
 }
 
@@ -86,8 +92,8 @@ impl Numbers {
 pub(crate) struct Scenario {
     pub(crate) seed: u64,
     pub(crate) sort: Sort,
-    /// For each server whether it is reached by TCP.
-    tcp: Vec<bool>,
+    /// How each server is reached; never [`Servers::Mixed`].
+    servers: Vec<Servers>,
     rate: u16,
     threads: usize,
     pub(crate) futures: bool,
@@ -104,13 +110,15 @@ impl Scenario {
         (0..8).for_each(|_| {
             next.next();
         });
-        let tcp: Vec<bool> = (0..1 + next.below(3))
+        let servers: Vec<Servers> = (0..1 + next.below(3))
             .map(|_| {
-                let tcp = next.below(3) == 0;
+                let far = next.below(3) == 0;
                 match servers {
-                    Servers::Embedded => false,
-                    Servers::Tcp => true,
-                    Servers::Mixed => tcp,
+                    Servers::Mixed if far => Servers::Tcp,
+                    // No draw of its own, which would make other scenarios of the seeds.
+                    Servers::Mixed if seed % 4 == 3 => Servers::Shm,
+                    Servers::Mixed => Servers::Embedded,
+                    all => all,
                 }
             })
             .collect();
@@ -126,7 +134,7 @@ impl Scenario {
             immediate: next.below(4) == 0,
             slabs: if next.below(6) == 0 { 2 } else { 40 },
             steps: 200 + next.below(800),
-            tcp,
+            servers,
         }
     }
 
@@ -171,20 +179,33 @@ impl Scenario {
         };
         let faults = Faults::new(plan);
         let mut embedded = Vec::new();
+        // Kept for as long as this seed uses them, whoever else ends or replaces them.
+        let mut daemons = Vec::new();
         let transports: Vec<Arc<dyn Transport>> = self
-            .tcp
+            .servers
             .iter()
             .enumerate()
-            .map(|(number, tcp)| -> Arc<dyn Transport> {
-                if *tcp {
-                    return Arc::new(
-                        TcpTransport::connect(TcpConfig::new(daemon(number).address().to_string())).expect("connect"),
-                    );
+            .map(|(number, server)| -> Arc<dyn Transport> {
+                match server {
+                    Servers::Tcp => {
+                        let daemon = daemon(number);
+                        let address = daemon.tcp_address().expect("it listens").to_string();
+                        daemons.push(daemon);
+                        Arc::new(TcpTransport::connect(TcpConfig::new(address)).expect("connect"))
+                    }
+                    Servers::Shm => {
+                        let daemon = daemon(number);
+                        let path = socket(&daemon);
+                        daemons.push(daemon);
+                        Arc::new(ShmTransport::connect(ShmConfig::new(path)).expect("connect"))
+                    }
+                    Servers::Embedded | Servers::Mixed => {
+                        let config = EmbeddedConfig { capacity: self.slabs * u64::from(SLAB), slab_bytes: SLAB };
+                        let lender = Arc::new(EmbeddedTransport::new(config).expect("embedded"));
+                        embedded.push(Arc::clone(&lender));
+                        lender
+                    }
                 }
-                let config = EmbeddedConfig { capacity: self.slabs * u64::from(SLAB), slab_bytes: SLAB };
-                let lender = Arc::new(EmbeddedTransport::new(config).expect("embedded"));
-                embedded.push(Arc::clone(&lender));
-                lender
             })
             .collect();
         // What the machine does otherwise may make an operation fail, with an error that is allowed.
@@ -219,7 +240,7 @@ impl Scenario {
         let stats = mem.stats();
         if stats.lost_drops == 0 {
             assert_eq!((stats.local_used_bytes, stats.far_live_bytes, stats.far_borrowed_bytes), (0, 0, 0), "{stats:?}");
-            if embedded.len() == self.tcp.len() {
+            if embedded.len() == self.servers.len() {
                 let lent: u64 = embedded.iter().map(|lender| lender.lent_bytes()).sum();
                 assert_eq!(lent, faults.leaked_slabs() * u64::from(SLAB), "lent, against what faults have leaked: {faults:?}");
             }
@@ -251,20 +272,44 @@ pub(crate) fn persist<T>(what: &str, mut attempt: impl FnMut() -> Result<T, Erro
     panic!("{what} fails without faults: {last:?}");
 }
 
+static DAEMONS: [Mutex<Option<Arc<Daemon>>>; 3] = [const { Mutex::new(None) }; 3];
+
+/// When dropped, it ends the servers that no seed is using; their sockets would outlast the process. Who comes later starts others.
+#[derive(Debug)]
+pub(crate) struct Daemons;
+
+impl Drop for Daemons {
+    fn drop(&mut self) {
+        DAEMONS.iter().for_each(|place| *place.lock().unwrap_or_else(PoisonError::into_inner) = None);
+    }
+}
+
 /// A server of this process that seeds share: taking its memory takes longer than a seed. A borrower's slabs go back when it is gone; one whose drop was lost
 /// (see `Stats::lost_drops`) keeps them, and when such borrowers have too many, the next seed gets a new server.
 fn daemon(number: usize) -> Arc<Daemon> {
     const SLABS: u64 = 48;
-    static DAEMONS: [Mutex<Option<Arc<Daemon>>>; 3] = [const { Mutex::new(None) }; 3];
     let mut place = DAEMONS[number].lock().unwrap_or_else(PoisonError::into_inner);
     if place.as_ref().is_some_and(|daemon| daemon.lent_bytes() > SLABS / 4 * u64::from(SLAB)) {
         *place = None;
     }
     let start = || {
-        let config = Config { slab_bytes: SLAB, threads: Some(1), ..Config::new("127.0.0.1:0", SLABS * u64::from(SLAB)) };
+        // A name is free again only when its daemon has gone, which those who still use it put off.
+        static STARTED: AtomicU32 = AtomicU32::new(0);
+        let name = format!("farptr-torture-{}-{}", std::process::id(), STARTED.fetch_add(1, Ordering::Relaxed));
+        let unix = Some(std::env::temp_dir().join(name));
+        let config = Config { slab_bytes: SLAB, threads: Some(1), unix, ..Config::new("127.0.0.1:0", SLABS * u64::from(SLAB)) };
         Arc::new(Daemon::start(config).expect("daemon"))
     };
     Arc::clone(place.get_or_insert_with(start))
+}
+
+/// Where borrowers on this machine find a daemon.
+fn socket(daemon: &Daemon) -> PathBuf {
+    let found = daemon.addresses().iter().find_map(|address| match address {
+        Address::Unix(path) => Some(path.clone()),
+        Address::Tcp(_) => None,
+    });
+    found.expect("it has a socket")
 }
 
 /// What has happened.

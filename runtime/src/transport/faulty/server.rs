@@ -4,9 +4,9 @@
 use super::faults::Shared;
 use crate::error::TransportError;
 use crate::transport::{SlabId, SlabPos};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Instant;
 
 /// One server, as its faults see it.
@@ -21,6 +21,8 @@ pub(super) struct FaultyServer {
     /// How often the server went away; a session that was opened before the last time is dead.
     deaths: AtomicU64,
     state: Mutex<State>,
+    /// Slabs that were returned. What is held back for them isn't passed on: the server behind would take it for a breach of the protocol.
+    returned: RwLock<HashSet<SlabId>>,
 }
 
 #[derive(Default)]
@@ -58,6 +60,7 @@ impl FaultyServer {
             accesses: AtomicU64::new(0),
             deaths: AtomicU64::new(0),
             state: Mutex::default(),
+            returned: RwLock::default(),
         }
     }
 
@@ -131,9 +134,23 @@ impl FaultyServer {
         due.into_iter().map(|late| (late.at, late.bytes)).collect()
     }
 
-    /// A slab goes back: what comes late for it is refused by the server.
-    pub(super) fn forget_late(&self, slab: SlabId) {
+    /// A slab has been lent.
+    pub(super) fn lent(&self, slab: SlabId) {
+        self.returned.write().unwrap_or_else(PoisonError::into_inner).remove(&slab);
+    }
+
+    /// A slab goes back, by `tell`: what comes late for it is refused, and nothing for it is being passed on meanwhile.
+    pub(super) fn give_back<T>(&self, slab: SlabId, tell: impl FnOnce() -> T) -> T {
         self.lock().late.retain(|late| late.at.slab != slab);
+        let mut returned = self.returned.write().unwrap_or_else(PoisonError::into_inner);
+        returned.insert(slab);
+        tell()
+    }
+
+    /// Keeps a slab from being returned for as long as the guard lives; `None` if it has been.
+    pub(super) fn while_lent(&self, slab: SlabId) -> Option<RwLockReadGuard<'_, HashSet<SlabId>>> {
+        let returned = self.returned.read().unwrap_or_else(PoisonError::into_inner);
+        (!returned.contains(&slab)).then_some(returned)
     }
 }
 

@@ -151,6 +151,11 @@ impl FaultySession {
         if accepted.verb == Verb::Write {
             self.server.note_write(at, buf.as_slice());
         }
+        let Some(_lent) = self.server.while_lent(at.slab) else {
+            let error = TransportError::Refused(format!("slab {} has been returned", at.slab.0));
+            self.ripe.push((self.now, accepted.completion(instead.unwrap_or(buf), Err(error))));
+            return Ok(());
+        };
         match self.inner.submit(Op { token: Token(number), verb: accepted.verb, at, buf }) {
             Submit::Accepted => {
                 self.sent.insert(number, Sent::Callers { accepted, instead });
@@ -168,6 +173,7 @@ impl FaultySession {
         if verb == Verb::Write {
             self.server.note_write(at, &bytes);
         }
+        let Some(_lent) = self.server.while_lent(at.slab) else { return true };
         let sent = matches!(self.inner.submit(Op { token: Token(number), verb, at, buf: IoBuf::from(bytes) }), Submit::Accepted);
         if sent {
             self.sent.insert(number, Sent::Faults);

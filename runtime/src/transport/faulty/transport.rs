@@ -89,6 +89,7 @@ impl Transport for FaultyTransport {
             return Err(TransportError::Full { capacity: 0 });
         }
         let slab = self.inner.borrow_slab()?;
+        self.server.lent(slab);
         if self.goes_unanswered(&mut dice) {
             self.faults().leaked();
             return Err(self.timeout("a request for a slab"));
@@ -98,8 +99,7 @@ impl Transport for FaultyTransport {
 
     fn return_slab(&self, slab: SlabId) -> Result<(), TransportError> {
         let mut dice = self.control("the return of a slab").inspect_err(|_| self.faults().leaked())?;
-        self.server.forget_late(slab);
-        self.inner.return_slab(slab)?;
+        self.server.give_back(slab, || self.inner.return_slab(slab))?;
         if self.goes_unanswered(&mut dice) {
             return Err(self.timeout("the return of a slab"));
         }

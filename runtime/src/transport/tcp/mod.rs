@@ -15,13 +15,11 @@
 //!
 //! [`Session::poll`]: super::Session::poll
 //! [`Session::park`]: super::Session::park
-#![deny(unsafe_code)]
+#![forbid(unsafe_code)]
 
 mod address;
-mod connection;
 mod session;
+mod socket;
 mod transport;
-#[allow(unsafe_code, reason = "poll(2) has no safe form in std")]
-mod wait;
 
 pub use transport::{TcpConfig, TcpTransport};

@@ -1,14 +1,15 @@
 //! A session is a connection.
 #![forbid(unsafe_code)]
 
-use super::connection::Connection;
 use crate::error::TransportError;
+use crate::transport::stream::Connection;
 use crate::transport::{Completion, Op, Progress, Session, Submit};
+use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 #[derive(Debug)]
 pub(super) struct TcpSession {
-    pub(super) connection: Connection,
+    pub(super) connection: Connection<TcpStream>,
 }
 
 impl Session for TcpSession {

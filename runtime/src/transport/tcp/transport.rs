@@ -2,15 +2,17 @@
 #![forbid(unsafe_code)]
 
 use super::address;
-use super::connection::{Connection, Limits};
 use super::session::TcpSession;
+use super::socket::connect;
 use crate::error::TransportError;
+use crate::transport::stream::{Connection, Control, Limits};
 use crate::transport::{Session, SlabId, Transport};
-use crate::wire::client::{DEFAULT_IN_FLIGHT, LONGEST_TIMEOUT, Terms};
-use crate::wire::frame::Intent;
-use crate::wire::{ControlDone, ControlVerb};
-use std::net::SocketAddr;
-use std::sync::{Mutex, PoisonError};
+use crate::wire::SlabUses;
+use crate::wire::client::{DEFAULT_IN_FLIGHT, LONGEST_TIMEOUT};
+use crate::wire::frame::{Intent, Terms};
+use crate::wire::uses::Return;
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// How to reach a server, and how patiently.
@@ -41,8 +43,9 @@ pub struct TcpTransport {
     config: TcpConfig,
     addresses: Vec<SocketAddr>,
     terms: Terms,
-    /// `None` when the last one ended.
-    control: Mutex<Option<Connection>>,
+    control: Control<TcpStream>,
+    /// What all sessions have underway.
+    uses: Arc<SlabUses>,
 }
 
 impl TcpTransport {
@@ -54,10 +57,12 @@ impl TcpTransport {
         config.op_timeout = config.op_timeout.min(LONGEST_TIMEOUT);
         config.connect_timeout = config.connect_timeout.min(LONGEST_TIMEOUT);
         let addresses = address::resolve(&config.address)?;
-        let (control, terms) =
-            Connection::open(&addresses, Intent::New, limits(&config, Instant::now() + config.connect_timeout))?;
+        let limits = limits(&config, Instant::now() + config.connect_timeout);
+        let (control, terms) = Connection::open(connect(&addresses, limits)?, Intent::New, limits)?;
         let description = format!("tcp:{}", address::without_scheme(&config.address));
-        Ok(Self { description, config, addresses, terms, control: Mutex::new(Some(control)) })
+        let control = Control::new(Some(control), config.op_timeout);
+        let uses = Arc::new(SlabUses::new(terms.capacity, terms.slab_bytes));
+        Ok(Self { description, config, addresses, terms, control, uses })
     }
 
     /// What the server lends at most, to all its borrowers, in bytes.
@@ -65,40 +70,30 @@ impl TcpTransport {
         self.terms.capacity
     }
 
+    /// Returns the slabs that were to be returned by requests whose connections ended.
+    fn return_ready(&self) {
+        while let Some(slab) = self.uses.take_ready() {
+            if let Err(error) = self.control.return_slab(slab, |by| self.join(by)) {
+                // The server takes it back with the others in the end.
+                tracing::warn!(server = self.description, slab = slab.0, %error, "a slab can't be returned");
+            }
+        }
+    }
+
     /// Opens a further connection of this borrower.
-    fn join(&self, by: Instant) -> Result<Connection, TransportError> {
-        let (connection, terms) = Connection::open(&self.addresses, Intent::Join(self.terms.token), limits(&self.config, by))?;
+    fn join(&self, by: Instant) -> Result<Connection<TcpStream>, TransportError> {
+        let limits = limits(&self.config, by.min(Instant::now() + self.config.connect_timeout));
+        let socket = connect(&self.addresses, limits)?;
+        let (connection, terms) = Connection::open(socket, Intent::Join(self.terms.token), limits)?;
         if terms.slab_bytes != self.terms.slab_bytes {
             return Err(TransportError::Protocol("it changed the size of its slabs".into()));
         }
         Ok(connection)
     }
-
-    fn control(&self, verb: ControlVerb) -> Result<ControlDone, TransportError> {
-        // Before the lock: whoever waits for a slow exchange of another thread has waited for the same server.
-        let deadline = Instant::now() + self.config.op_timeout;
-        let mut place = self.control.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(connection) = place.as_mut() {
-            // Finds out whether it ended while nobody looked.
-            let _ = connection.poll(Instant::now(), &mut Vec::new());
-            if connection.session.failure().is_some() {
-                *place = None;
-            }
-        }
-        let connection = match place.as_mut() {
-            Some(connection) => connection,
-            None => place.insert(self.join(deadline.min(Instant::now() + self.config.connect_timeout))?),
-        };
-        connection.control(verb, deadline)
-    }
 }
 
 fn limits(config: &TcpConfig, connect_by: Instant) -> Limits {
     Limits { op_timeout: config.op_timeout, in_flight: config.in_flight, connect_by, connect_timeout: config.connect_timeout }
-}
-
-fn mixed_up() -> TransportError {
-    TransportError::Protocol("its answer about a slab fits another request".into())
 }
 
 impl Transport for TcpTransport {
@@ -111,21 +106,24 @@ impl Transport for TcpTransport {
     }
 
     fn borrow_slab(&self) -> Result<SlabId, TransportError> {
-        match self.control(ControlVerb::Borrow)? {
-            ControlDone::Borrowed(result) => result,
-            ControlDone::Returned(_) => Err(mixed_up()),
-        }
+        self.return_ready();
+        let (slab, _) = self.control.borrow_slab(|by| self.join(by))?;
+        self.uses.lent(slab);
+        Ok(slab)
     }
 
     fn return_slab(&self, slab: SlabId) -> Result<(), TransportError> {
-        match self.control(ControlVerb::Return(slab))? {
-            ControlDone::Returned(result) => result,
-            ControlDone::Borrowed(_) => Err(mixed_up()),
+        self.return_ready();
+        match self.uses.begin_return(slab) {
+            Return::Now => self.control.return_slab(slab, |by| self.join(by)),
+            Return::Later => Ok(()),
+            Return::Again => Err(TransportError::Refused(format!("slab {} has been returned already", slab.0))),
         }
     }
 
     fn open_session(&self) -> Result<Box<dyn Session>, TransportError> {
-        let connection = self.join(Instant::now() + self.config.connect_timeout)?;
+        let mut connection = self.join(Instant::now() + self.config.connect_timeout)?;
+        connection.session.share_uses(Arc::clone(&self.uses));
         Ok(Box::new(TcpSession { connection }))
     }
 }

@@ -1,16 +1,14 @@
 //! One socket and the protocol on it.
 #![forbid(unsafe_code)]
 
+use super::Socket;
 use super::wait::{Until, wait};
 use crate::error::TransportError;
 use crate::transport::{Completion, Progress};
-use crate::wire::client::Terms;
-use crate::wire::frame::Intent;
+use crate::wire::frame::{Intent, Terms};
 use crate::wire::{ClientSession, ControlDone, ControlVerb};
-use socket2::{SockRef, TcpKeepalive};
-use std::io::{ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpStream};
-use std::os::fd::AsFd;
+use std::fs::File;
+use std::io::ErrorKind;
 use std::time::{Duration, Instant};
 
 /// Bytes taken from the kernel at once. 64 replies of 4 KiB: one call for all that a busy session has in flight. Pages that
@@ -23,36 +21,35 @@ const RECEIVES_PER_POLL: usize = 4;
 /// How long a control operation spins before it sleeps. Control is rare; this covers the round trip on a quiet loopback.
 const CONTROL_SPIN: Duration = Duration::from_micros(20);
 
-/// A peer that is gone without a word is probed after this, and then (nine times on Linux) at a third of it.
-const KEEPALIVE: Duration = Duration::from_secs(15);
-
 /// One connection to a server, past its handshake.
 #[derive(Debug)]
-pub(super) struct Connection {
-    stream: TcpStream,
-    pub(super) session: ClientSession,
+pub(in crate::transport) struct Connection<S> {
+    socket: S,
+    pub(in crate::transport) session: ClientSession,
     received: Box<[u8]>,
+    files: Vec<File>,
 }
 
 /// How long things may take.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Limits {
-    pub(super) op_timeout: Duration,
-    pub(super) in_flight: u16,
+pub(in crate::transport) struct Limits {
+    pub(in crate::transport) op_timeout: Duration,
+    pub(in crate::transport) in_flight: u16,
     /// When connecting and the handshake must be over.
-    pub(super) connect_by: Instant,
+    pub(in crate::transport) connect_by: Instant,
     /// As it was set, for the message.
-    pub(super) connect_timeout: Duration,
+    pub(in crate::transport) connect_timeout: Duration,
 }
 
-impl Connection {
-    /// Connects to the first of `addresses` that answers and goes through the handshake.
-    pub(super) fn open(addresses: &[SocketAddr], intent: Intent, limits: Limits) -> Result<(Self, Terms), TransportError> {
+impl<S: Socket> Connection<S> {
+    /// Goes through the handshake on a socket that has just been connected.
+    pub(in crate::transport) fn open(socket: S, intent: Intent, limits: Limits) -> Result<(Self, Terms), TransportError> {
         let late = || TransportError::Timeout { what: "the handshake", after: limits.connect_timeout };
         let mut connection = Self {
-            stream: connect(addresses, limits)?,
+            socket,
             session: ClientSession::new(intent, limits.in_flight, limits.op_timeout),
             received: vec![0; RECEIVE_BYTES].into_boxed_slice(),
+            files: Vec::new(),
         };
         loop {
             let now = Instant::now();
@@ -70,8 +67,13 @@ impl Connection {
         }
     }
 
+    /// The socket, for who only wants to keep it open.
+    pub(in crate::transport) fn into_socket(self) -> S {
+        self.socket
+    }
+
     /// Sends and receives what can be without blocking.
-    pub(super) fn poll(&mut self, now: Instant, done: &mut Vec<Completion>) -> Progress {
+    pub(in crate::transport) fn poll(&mut self, now: Instant, done: &mut Vec<Completion>) -> Progress {
         let before = done.len();
         self.session.advance(now, done);
         let mut moved = self.send(done);
@@ -79,12 +81,13 @@ impl Connection {
             if self.session.failure().is_some() {
                 break;
             }
-            match self.stream.read(&mut self.received) {
+            match self.socket.receive(&mut self.received, &mut self.files) {
                 Ok(0) => self.session.fail(TransportError::Lost("the server closed it".into()), done),
                 Ok(len) => {
                     moved = true;
+                    self.files.drain(..).for_each(|file| self.session.receive_file(file));
                     self.session.handle_input(&self.received[..len], done);
-                    // Less than there was room for: the kernel has no more.
+                    // Less than there was room for: the kernel has no more, or stopped behind a file. It is asked again at the next poll.
                     if len < self.received.len() {
                         break;
                     }
@@ -98,17 +101,17 @@ impl Connection {
     }
 
     /// Sleeps until there may be something to poll.
-    pub(super) fn park(&mut self, at_most: Duration) {
+    pub(in crate::transport) fn park(&mut self, at_most: Duration) {
         if self.session.is_ready() {
             return;
         }
         self.session.trim();
         let until = if self.session.output().is_empty() { Until::Readable } else { Until::ReadableOrWritable };
-        wait(self.stream.as_fd(), until, at_most);
+        wait(self.socket.as_fd(), until, at_most);
     }
 
     /// Asks for a slab, or returns one, and waits for the answer until `deadline`.
-    pub(super) fn control(&mut self, verb: ControlVerb, deadline: Instant) -> Result<ControlDone, TransportError> {
+    pub(in crate::transport) fn control(&mut self, verb: ControlVerb, deadline: Instant) -> Result<ControlDone, TransportError> {
         if !self.session.request(verb) {
             let busy = || TransportError::Timeout { what: "earlier requests for slabs", after: Duration::ZERO };
             return Err(self.session.failure().cloned().unwrap_or_else(busy));
@@ -136,7 +139,7 @@ impl Connection {
     fn send(&mut self, done: &mut Vec<Completion>) -> bool {
         let mut moved = false;
         while !self.session.output().is_empty() {
-            match self.stream.write(self.session.output()) {
+            match self.socket.send(self.session.output()) {
                 Ok(len) => {
                     moved = true;
                     self.session.output_sent(len);
@@ -154,30 +157,4 @@ impl Connection {
         }
         moved
     }
-}
-
-fn connect(addresses: &[SocketAddr], limits: Limits) -> Result<TcpStream, TransportError> {
-    let mut last = TransportError::Unreachable("it has no address".into());
-    for address in addresses {
-        let left = limits.connect_by.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Err(TransportError::Timeout { what: "the connection request", after: limits.connect_timeout });
-        }
-        match TcpStream::connect_timeout(address, left) {
-            Ok(stream) => return set_up(stream).map_err(|error| TransportError::System(error.to_string())),
-            Err(error) if error.kind() == ErrorKind::TimedOut => {
-                last = TransportError::Timeout { what: "the connection request", after: limits.connect_timeout };
-            }
-            Err(error) => last = TransportError::Unreachable(error.to_string()),
-        }
-    }
-    Err(last)
-}
-
-fn set_up(stream: TcpStream) -> std::io::Result<TcpStream> {
-    stream.set_nonblocking(true)?;
-    stream.set_nodelay(true)?;
-    let keepalive = TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE / 3);
-    SockRef::from(&stream).set_tcp_keepalive(&keepalive)?;
-    Ok(stream)
 }

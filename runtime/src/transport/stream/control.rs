@@ -1,0 +1,75 @@
+//! The connection by which slabs are borrowed and returned.
+#![forbid(unsafe_code)]
+
+use super::{Connection, Socket};
+use crate::error::TransportError;
+use crate::transport::SlabId;
+use crate::wire::{ControlDone, ControlVerb};
+use std::fs::File;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// One connection, used by one thread at a time, and opened anew when it has ended.
+#[derive(Debug)]
+pub(in crate::transport) struct Control<S> {
+    timeout: Duration,
+    /// `None` when the last one ended.
+    place: Mutex<Option<Connection<S>>>,
+}
+
+impl<S: Socket> Control<S> {
+    /// Control by `connection`; each exchange takes at most `timeout`.
+    pub(in crate::transport) fn new(connection: Option<Connection<S>>, timeout: Duration) -> Self {
+        Self { timeout, place: Mutex::new(connection) }
+    }
+
+    /// Borrows a slab; with it comes its file, where slabs are passed as files. `join` opens a connection, by the time it is given.
+    pub(in crate::transport) fn borrow_slab(
+        &self,
+        join: impl FnOnce(Instant) -> Result<Connection<S>, TransportError>,
+    ) -> Result<(SlabId, Option<File>), TransportError> {
+        match self.exchange(ControlVerb::Borrow, join)? {
+            (ControlDone::Borrowed(slab), file) => Ok((slab?, file)),
+            (ControlDone::Returned(_), _) => Err(mixed_up()),
+        }
+    }
+
+    /// Returns a slab.
+    pub(in crate::transport) fn return_slab(
+        &self,
+        slab: SlabId,
+        join: impl FnOnce(Instant) -> Result<Connection<S>, TransportError>,
+    ) -> Result<(), TransportError> {
+        match self.exchange(ControlVerb::Return(slab), join)? {
+            (ControlDone::Returned(result), _) => result,
+            (ControlDone::Borrowed(_), _) => Err(mixed_up()),
+        }
+    }
+
+    fn exchange(
+        &self,
+        verb: ControlVerb,
+        join: impl FnOnce(Instant) -> Result<Connection<S>, TransportError>,
+    ) -> Result<(ControlDone, Option<File>), TransportError> {
+        // Before the lock: whoever waits for a slow exchange of another thread has waited for the same server.
+        let deadline = Instant::now() + self.timeout;
+        let mut place = self.place.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(connection) = place.as_mut() {
+            // Finds out whether it ended while nobody looked.
+            let _ = connection.poll(Instant::now(), &mut Vec::new());
+            if connection.session.failure().is_some() {
+                *place = None;
+            }
+        }
+        let connection = match place.as_mut() {
+            Some(connection) => connection,
+            None => place.insert(join(deadline)?),
+        };
+        let done = connection.control(verb, deadline)?;
+        Ok((done, connection.session.take_file()))
+    }
+}
+
+fn mixed_up() -> TransportError {
+    TransportError::Protocol("its answer about a slab fits another request".into())
+}

@@ -1,0 +1,22 @@
+//! Connections to a `farmemd` over a stream of bytes: what TCP and Unix sockets have in common.
+#![forbid(unsafe_code)]
+
+mod connection;
+mod control;
+mod wait;
+
+pub(in crate::transport) use connection::{Connection, Limits};
+pub(in crate::transport) use control::Control;
+
+use std::fs::File;
+use std::io;
+use std::os::fd::AsFd;
+
+/// A connected socket that doesn't block.
+pub(in crate::transport) trait Socket: AsFd {
+    /// Receives bytes, and the files that came with them. 0 if the peer has sent its last byte.
+    fn receive(&mut self, into: &mut [u8], files: &mut Vec<File>) -> io::Result<usize>;
+
+    /// Sends as many of `bytes` as the kernel takes.
+    fn send(&mut self, bytes: &[u8]) -> io::Result<usize>;
+}

@@ -1,0 +1,96 @@
+//! Where borrowers find a daemon.
+#![forbid(unsafe_code)]
+
+use crate::config::{Config, StartError};
+use crate::stream::Listener;
+use mio::net::{TcpListener, UnixListener};
+use std::fmt;
+use std::fs::{self, Permissions};
+use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+
+/// An address to borrow from, as borrowers write it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Address {
+    /// `tcp:HOST:PORT`
+    Tcp(SocketAddr),
+    /// `unix:PATH`
+    Unix(PathBuf),
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Address::Tcp(address) => write!(f, "tcp:{address}"),
+            Address::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// The name of a socket in the file system, which goes with the daemon.
+#[derive(Debug)]
+pub(crate) struct Name {
+    path: PathBuf,
+    /// Of the file that was made: another daemon may have taken the name since.
+    inode: u64,
+}
+
+impl Drop for Name {
+    fn drop(&mut self) {
+        if fs::symlink_metadata(&self.path).is_ok_and(|found| found.ino() == self.inode)
+            && let Err(error) = fs::remove_file(&self.path)
+        {
+            tracing::warn!(path = %self.path.display(), %error, "the socket can't be removed");
+        }
+    }
+}
+
+/// Listens at the first address that `listen` stands for and that can be listened at.
+pub(crate) fn tcp(listen: &str) -> Result<(Listener, Address), StartError> {
+    let mut last = None;
+    for address in Config::addresses(listen)? {
+        match TcpListener::bind(address) {
+            Ok(listener) => {
+                let address = Address::Tcp(listener.local_addr()?);
+                return Ok((Listener::Tcp(listener), address));
+            }
+            Err(error) => last = Some(error),
+        }
+    }
+    Err(match last {
+        Some(error) if error.kind() == ErrorKind::AddrInUse => StartError::PortInUse(listen.into()),
+        Some(error) => StartError::Address { given: listen.into(), why: error.to_string() },
+        None => StartError::Address { given: listen.into(), why: "the host has no address".into() },
+    })
+}
+
+/// Listens at a socket of this name, which is made; one that a daemon has left behind is replaced.
+pub(crate) fn unix(path: &Path, mode: u32) -> Result<(Listener, Address, Name), StartError> {
+    let bad = |why: String| StartError::Path { path: path.into(), why };
+    if let Ok(found) = fs::symlink_metadata(path) {
+        if !found.file_type().is_socket() {
+            return Err(bad("there is something else of this name".into()));
+        }
+        match UnixStream::connect(path) {
+            Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
+                fs::remove_file(path).map_err(|error| bad(error.to_string()))?;
+            }
+            Ok(_) => return Err(bad("another program listens there".into())),
+            Err(error) => return Err(bad(error.to_string())),
+        }
+    }
+    let made = || -> io::Result<_> {
+        let listener = UnixListener::bind(path)?;
+        let name = Name { path: path.into(), inode: fs::symlink_metadata(path)?.ino() };
+        // Whoever may write to the socket may connect. Before this, only its user could, unless the process's mask lets others write.
+        fs::set_permissions(path, Permissions::from_mode(mode))?;
+        Ok((listener, name))
+    };
+    let (listener, name) = made().map_err(|error| bad(error.to_string()))?;
+    // A borrower may run in another folder.
+    let path = fs::canonicalize(path).unwrap_or_else(|_| path.into());
+    Ok((Listener::Unix(listener), Address::Unix(path), name))
+}
