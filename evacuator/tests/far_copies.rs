@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 use farptr_evacuator::Evacuator;
+use farptr_evacuator::far_log::{FarLog, Stream};
 use farptr_runtime::addr::{FarAddr, SlotId};
 use farptr_runtime::far::Server;
 use farptr_runtime::far::image::{IMAGE_HEADER_BYTES, image_bytes};
@@ -25,6 +26,8 @@ use std::time::{Duration, Instant};
 
 /// Segments of 256 KiB, so that objects of up to 64 KiB are small ones.
 const BUDGET: usize = 16 << 20;
+
+const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A lender that can refuse writes, and that can seem to be elsewhere.
 struct Lender {
@@ -117,14 +120,17 @@ struct World {
 impl World {
     /// Objects of `size` bytes, in a memory that nothing evacuates yet.
     fn new(is_mapped: bool, size: usize) -> Self {
-        let config = EmbeddedConfig { capacity: 64 << 20, slab_bytes: 1 << 20 };
+        Self::with(is_mapped, size, TIMEOUT, 64 << 20)
+    }
+
+    fn with(is_mapped: bool, size: usize, timeout: Duration, capacity: u64) -> Self {
+        let config = EmbeddedConfig { capacity, slab_bytes: 1 << 20 };
         let lender = Arc::new(Lender {
             lent: EmbeddedTransport::new(config).unwrap(),
             is_mapped,
             refuses: Arc::new(AtomicBool::new(false)),
         });
-        let config =
-            MemoryConfig { local_budget: BUDGET, shards: 1, timeout: Duration::from_secs(5), far_capacity: config.capacity };
+        let config = MemoryConfig { local_budget: BUDGET, shards: 1, timeout, far_capacity: config.capacity };
         let memory = Memory::new(config, vec![Server::new(Arc::<Lender>::clone(&lender))]).unwrap();
         World { memory, lender, layout: Layout::from_size_align(size, 8).unwrap() }
     }
@@ -267,18 +273,8 @@ fn what_could_not_be_written_stays_where_it_is() {
     }
 }
 
-#[test]
-fn the_cleaner_does_not_make_wrong_bytes_right() {
-    let world = World::new(true, 16 << 10);
-    let evacuator = world.evacuator();
-    let objects: Vec<SlotId> = (0..400).map(|_| world.object()).collect();
-    evacuator.evacuate_all(&world.memory).unwrap();
-    // One object in twenty is left alone, and so ends in segments that are dead but for it.
-    let damaged = objects[200];
-    let addr = world.far(damaged).expect("everything has left");
-    let mut image = world.image(addr);
-    image[IMAGE_HEADER_BYTES + 5000] ^= 1;
-    world.set_image(addr, &image);
+/// One object in twenty is left alone, and so ends in segments that are dead but for it, until the cleaner comes by.
+fn make_the_cleaner_move(world: &World, evacuator: &Evacuator, objects: &[SlotId]) {
     for _ in 0..3 {
         for object in objects.iter().enumerate().filter(|(number, _)| number % 20 != 0).map(|(_, object)| *object) {
             world.access(object, Intent::Write);
@@ -286,11 +282,65 @@ fn the_cleaner_does_not_make_wrong_bytes_right() {
         evacuator.evacuate_all(&world.memory).unwrap();
     }
     let moved = world.memory.counters().cleaned_bytes.load(Ordering::Relaxed);
-    assert!(moved >= 10 * image_bytes(16 << 10) as u64, "the cleaner has moved what was left alone: {moved} bytes");
+    assert!(moved >= 10 * image_bytes(world.layout.size()) as u64, "the cleaner has moved what was left alone: {moved} bytes");
+}
+
+#[test]
+fn the_cleaner_does_not_make_wrong_bytes_right() {
+    let world = World::new(true, 16 << 10);
+    let evacuator = world.evacuator();
+    let objects: Vec<SlotId> = (0..400).map(|_| world.object()).collect();
+    evacuator.evacuate_all(&world.memory).unwrap();
+    let damaged = objects[200];
+    let addr = world.far(damaged).expect("everything has left");
+    let mut image = world.image(addr);
+    image[IMAGE_HEADER_BYTES + 5000] ^= 1;
+    world.set_image(addr, &image);
+    make_the_cleaner_move(&world, &evacuator, &objects);
     for object in objects {
         let result = world.bring_in(object);
         assert_eq!(is_corrupt(&result), object == damaged, "{result:?}");
     }
+}
+
+/// The object is here, so nobody reads its image but the cleaner, and an image's size says how much of a segment is not alive any more.
+#[test]
+fn the_cleaner_does_not_count_by_a_wrong_size() {
+    if zeal_contradicts("the_cleaner_does_not_count_by_a_wrong_size") {
+        return;
+    }
+    for size in [(16 << 10) - 16, (16 << 10) + 16] {
+        let world = World::new(true, 16 << 10);
+        let evacuator = world.evacuator();
+        let objects: Vec<SlotId> = (0..400).map(|_| world.object()).collect();
+        evacuator.evacuate_all(&world.memory).unwrap();
+        let damaged = objects[200];
+        let addr = world.far(damaged).expect("everything has left");
+        world.memory.pin(world.memory.slot(damaged), world.layout).unwrap();
+        let mut image = world.image(addr);
+        image[4..8].copy_from_slice(&u32::to_le_bytes(size));
+        world.set_image(addr, &image);
+        make_the_cleaner_move(&world, &evacuator, &objects);
+        world.memory.unpin(world.memory.slot(damaged));
+        // Dirty objects have no far copy.
+        objects.iter().for_each(|object| world.access(*object, Intent::Write));
+        assert_eq!(world.memory.far().live_bytes(), 0);
+    }
+}
+
+/// Far memory for sixteen segments, of which twelve are alive. What is written goes to the last free segment but one; that one is for the cleaner.
+#[test]
+fn full_far_memory_can_be_cleaned() {
+    let world = World::with(true, 60 << 10, TIMEOUT, 4 << 20);
+    let evacuator = world.evacuator();
+    let objects: Vec<SlotId> = (0..48).map(|_| world.object()).collect();
+    for step in 0..400 {
+        // That no server lends more is known when one has said so; from then on the cleaner goes for every bit.
+        let tries: Vec<Result<()>> = (0..4).map_while(|_| evacuator.evacuate_all(&world.memory).err().map(Err)).collect();
+        assert!(tries.len() < 4, "step {step}: {tries:?}");
+        world.access(objects[step * 29 % objects.len()], Intent::Write);
+    }
+    assert!(world.memory.counters().cleaned_bytes.load(Ordering::Relaxed) > 0);
 }
 
 #[test]
@@ -307,6 +357,27 @@ fn far_memory_in_which_everything_is_dead_is_given_back() {
     objects.iter().for_each(|object| world.access(*object, Intent::Write));
     evacuator.trim(&world.memory).unwrap();
     assert_eq!((world.memory.far().used_bytes(), world.memory.far().borrowed_bytes()), (0, 0));
+}
+
+/// What is appended after a flush is sent by another write, which may fail although the one before has arrived.
+#[test]
+fn each_flush_of_a_segment_has_a_fate_of_its_own() {
+    for is_mapped in [true, false] {
+        let world = World::new(is_mapped, 100);
+        let (mut log, contents) = (FarLog::default(), [7; 100]);
+        let append = |log: &mut FarLog| log.append(&world.memory, Stream::WriteBack, world.object(), &contents).unwrap();
+        let (first, arrives) = append(&mut log);
+        log.flush(&world.memory);
+        world.lender.refuses.store(true, Ordering::Relaxed);
+        let (second, is_refused) = append(&mut log);
+        assert_eq!(first.segment(), second.segment());
+        let drained = log.drain(&world.memory);
+        assert_eq!((drained.arrived(arrives), drained.arrived(is_refused)), (true, false));
+        assert!(matches!(drained.error, Some(Error::Transport { .. })), "{:?}", drained.error);
+        // The segment ends where the write that failed began: what is in it is alive.
+        world.memory.far().bury(second, image_bytes(100));
+        assert_eq!(log.emptiest(&world.memory, 8), []);
+    }
 }
 
 /// A write that failed may take effect later: a server that was stopped finds it in its buffers.
@@ -326,5 +397,49 @@ fn a_segment_in_which_a_write_failed_is_not_used_again_soon() {
         evacuator.evacuate_all(&world.memory).unwrap();
         assert_ne!(world.far(object).expect("everything has left").segment(), segment);
         world.access(object, Intent::Write);
+    }
+}
+
+/// With a timeout of nothing a quarantine is over when it begins.
+#[test]
+fn a_segment_in_which_a_write_failed_is_used_again_when_its_quarantine_is_over() {
+    if zeal_contradicts("a_segment_in_which_a_write_failed_is_used_again_when_its_quarantine_is_over") {
+        return;
+    }
+    let world = World::with(false, 60 << 10, Duration::ZERO, 64 << 20);
+    let evacuator = world.evacuator();
+    let object = world.object();
+    evacuator.evacuate_all(&world.memory).unwrap();
+    let segment = world.far(object).expect("everything has left").segment();
+    world.access(object, Intent::Write);
+    world.lender.refuses.store(true, Ordering::Relaxed);
+    evacuator.evacuate_all(&world.memory).unwrap_err();
+    world.lender.refuses.store(false, Ordering::Relaxed);
+    let comes_again = (0..32).any(|_| {
+        evacuator.evacuate_all(&world.memory).unwrap();
+        let now = world.far(object).expect("everything has left").segment();
+        world.access(object, Intent::Write);
+        now == segment
+    });
+    assert!(comes_again, "{segment:?} is not used any more");
+}
+
+/// Two segments, so that one would be left for use when one is kept for the cleaner.
+#[test]
+fn a_slab_that_is_returned_takes_its_quarantine_along() {
+    if zeal_contradicts("a_slab_that_is_returned_takes_its_quarantine_along") {
+        return;
+    }
+    let world = World::with(false, 60 << 10, Duration::ZERO, 64 << 20);
+    let evacuator = world.evacuator();
+    let objects: Vec<SlotId> = (0..8).map(|_| world.object()).collect();
+    world.lender.refuses.store(true, Ordering::Relaxed);
+    evacuator.evacuate_all(&world.memory).unwrap_err();
+    world.lender.refuses.store(false, Ordering::Relaxed);
+    evacuator.trim(&world.memory).unwrap();
+    assert_eq!((world.memory.far().used_bytes(), world.memory.far().borrowed_bytes()), (0, 0));
+    evacuator.evacuate_all(&world.memory).unwrap();
+    for object in objects {
+        world.bring_in(object).unwrap();
     }
 }

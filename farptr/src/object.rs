@@ -232,13 +232,13 @@ impl<T: ?Sized + FarPointee> Handle<T> {
     /// As for `get_mut`, until `unpin`.
     pub(crate) unsafe fn pin_mut(&self) -> Result<NonNull<T>> {
         // SAFETY: passed on.
-        let (_scope, contents) = unsafe { self.enter(Intent::Write)? };
-        self.pin_writable();
+        let (scope, contents) = unsafe { self.enter(Intent::Write)? };
+        self.pin_writable(&scope);
         Ok(contents)
     }
 
-    /// Pins an object in the scope in which it was made writable: see `farptr_runtime::word`, step 3 of a round.
-    fn pin_writable(&self) {
+    /// Pins an object in the scope in which it was made writable, which is still open: see `farptr_runtime::word`, step 3 of a round.
+    fn pin_writable(&self, _scope: &Scope) {
         let pinned = self.memory().try_pin_present(self.slot());
         debug_assert!(pinned, "an object stays present in the scope in which it was derefed");
     }
@@ -307,8 +307,8 @@ impl<T: ?Sized + FarPointee> Handle<T> {
     /// As for `pin_mut`.
     pub(crate) async unsafe fn pin_mut_async(&self) -> Result<()> {
         // SAFETY: passed on; the address is not kept.
-        let (_scope, _) = unsafe { self.enter_async(Intent::Write).await? };
-        self.pin_writable();
+        let (scope, _) = unsafe { self.enter_async(Intent::Write).await? };
+        self.pin_writable(&scope);
         Ok(())
     }
 

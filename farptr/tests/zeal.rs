@@ -6,7 +6,7 @@
 
 mod common;
 
-use common::{alone, memory};
+use common::{alone, block_on, memory};
 use farptr::{FarMemory, RemBox};
 use farptr_runtime::scope::zeal::{Pass, passes};
 
@@ -116,6 +116,25 @@ fn what_is_pinned_stays_where_it_is() {
     assert!(std::ptr::eq(before, &*pin));
     drop(pin);
     assert!(value.with(|value| value[2..6] == [7, 1, 2, 7]));
+}
+
+/// Between the scope in which an object was made writable and its pin there is no moment at which it could leave: it would be written without
+/// anybody's knowledge. Half of the legal points that there would be let go of everything.
+#[test]
+fn an_object_is_pinned_for_writing_before_its_scope_ends() {
+    let _alone = alone();
+    let mem = memory(1 << 20);
+    let mut value = RemBox::new_in(VALUE, &mem);
+    for n in 0..40 {
+        let mut pin = value.pin_mut();
+        pin[3] = n;
+        drop(pin);
+        let mut pin = block_on(value.pin_mut_async()).unwrap();
+        pin[4] = n;
+        drop(pin);
+        assert!(value.with(|value| value[2..6] == [7, n, n, 7]));
+    }
+    assert!(mem.stats().evacuated_objects > 40, "it leaves whenever it may: {:?}", mem.stats());
 }
 
 #[test]

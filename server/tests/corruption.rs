@@ -83,6 +83,9 @@ fn every_piece_of_a_large_object_is_checked() {
         for byte in places {
             flip_is_found(&faults, &far, &expected, Way::Blocking, piece, byte);
         }
+        for byte in [0, 5, HEADER - 1, HEADER, HEADER + len / 2, HEADER + len - 1] {
+            flip_is_found(&faults, &far, &expected, Way::Awaited, piece, byte);
+        }
     }
     read(&far, &expected, Way::Blocking).expect("undamaged");
     drop(far);

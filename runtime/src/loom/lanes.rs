@@ -11,6 +11,7 @@ use crate::error::Result;
 use crate::memory::ending::Ending;
 use crate::memory::lane::{Ended, Flight, Lane, Traffic};
 use crate::memory::ticker::{Asked, Ticker};
+use crate::memory::wakers::wake_all;
 use crate::sync::{AtomicU64, Condvar, Mutex, Ordering, yield_now};
 use crate::transport::Progress;
 use loom::thread;
@@ -275,6 +276,26 @@ fn fetch_ends_between_check_and_park() {
         let driver = thread::spawn(move || land(driving));
         land(waiting);
         driver.join().unwrap();
+    });
+}
+
+/// An ending by itself: it comes before somebody looks, or between his look and his going to sleep, or later. He looks once, and again when woken.
+#[test]
+fn who_has_left_his_waker_is_woken_at_the_end() {
+    check(4, &["ended before", "woken"], || {
+        let ending = Arc::new(Ending::default());
+        let setter = thread::spawn({
+            let ending = Arc::clone(&ending);
+            move || wake_all(ending.set(Ok(())))
+        });
+        let mut polls = 0;
+        let result = block_on(poll_fn(|context| {
+            polls += 1;
+            ending.poll(1, context.waker()).map_or(Poll::Pending, Poll::Ready)
+        }));
+        assert!(result.is_ok());
+        saw(if polls == 1 { "ended before" } else { "woken" });
+        setter.join().unwrap();
     });
 }
 

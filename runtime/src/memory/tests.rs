@@ -3,8 +3,9 @@
 
 use super::ending::Ending;
 use super::lane::{Ended, Flight, Lane, Traffic};
-use super::{Memory, MemoryConfig};
-use crate::addr::{FarAddr, FarSegmentId};
+use super::{Memory, MemoryConfig, Origin};
+use crate::addr::{FarAddr, FarSegmentId, SlotId};
+use crate::budget::Party;
 use crate::error::{Error, Result, TransportError};
 use crate::far::Server;
 use crate::scope::AccessHint;
@@ -15,7 +16,7 @@ use std::alloc::Layout;
 use std::cell::Cell;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
@@ -24,7 +25,11 @@ use std::time::{Duration, Instant};
 const LIMIT: Duration = Duration::from_secs(60);
 
 fn memory(servers: Vec<Server>) -> Arc<Memory> {
-    let config = MemoryConfig { local_budget: 4 << 20, shards: 1, timeout: Duration::from_secs(30), far_capacity: 1 << 30 };
+    memory_with(servers, Duration::from_secs(30))
+}
+
+fn memory_with(servers: Vec<Server>, timeout: Duration) -> Arc<Memory> {
+    let config = MemoryConfig { local_budget: 4 << 20, shards: 1, timeout, far_capacity: 1 << 30 };
     Memory::new(config, servers).unwrap()
 }
 
@@ -350,4 +355,187 @@ fn lane_whose_reads_have_all_timed_out_goes_on() {
     }
     assert_eq!(ended, [true; 4], "after {POLLS} polls each");
     assert!(slots.iter().all(|slot| matches!(slot.load().state(), State::Absent(_))), "claims are given back");
+}
+
+/// A server that answers when the test wants it, and never well.
+#[derive(Debug, Default)]
+struct Slow {
+    answers: AtomicBool,
+    /// The next look by the ticker panics.
+    breaks_ticker: AtomicBool,
+}
+
+#[derive(Debug)]
+struct SlowSession {
+    server: Arc<Slow>,
+    op: Option<Op>,
+}
+
+#[derive(Debug)]
+struct SlowTransport(Arc<Slow>);
+
+impl Transport for SlowTransport {
+    fn describe(&self) -> &str {
+        "slow"
+    }
+
+    fn slab_bytes(&self) -> u32 {
+        MAX_OP_BYTES as u32
+    }
+
+    fn borrow_slab(&self) -> Result<SlabId, TransportError> {
+        Ok(SlabId(1))
+    }
+
+    fn return_slab(&self, _slab: SlabId) -> Result<(), TransportError> {
+        Ok(())
+    }
+
+    fn open_session(&self) -> Result<Box<dyn Session>, TransportError> {
+        Ok(Box::new(SlowSession { server: Arc::clone(&self.0), op: None }))
+    }
+}
+
+impl Session for SlowSession {
+    fn submit(&mut self, op: Op) -> Submit {
+        match &self.op {
+            Some(_) => Submit::Busy(op),
+            None => {
+                self.op = Some(op);
+                Submit::Accepted
+            }
+        }
+    }
+
+    fn poll(&mut self, _now: Instant, done: &mut Vec<Completion>) -> Progress {
+        let is_ticker = std::thread::current().name() == Some("farptr-tick");
+        assert!(!(is_ticker && self.server.breaks_ticker.swap(false, Ordering::SeqCst)), "a session panics, as the test wants");
+        if !self.server.answers.load(Ordering::SeqCst) {
+            return Progress::Idle;
+        }
+        let Some(Op { token, verb, buf, .. }) = self.op.take() else { return Progress::Idle };
+        done.push(Completion { token, verb, buf, result: Err(TransportError::Lost("as the test wants".into())) });
+        Progress::Moved
+    }
+
+    fn park(&mut self, _at_most: Duration) {}
+
+    fn in_flight(&self) -> usize {
+        usize::from(self.op.is_some())
+    }
+
+    fn failure(&self) -> Option<TransportError> {
+        None
+    }
+}
+
+/// A memory with such a server, in which one fetch is in flight that nobody awaits any more.
+fn slow_fetch() -> (Arc<Slow>, Arc<Memory>, SlotId) {
+    let server = Arc::new(Slow::default());
+    let memory = memory(vec![Server::new(Arc::new(SlowTransport(Arc::clone(&server))))]);
+    memory.far().borrow_slab().unwrap();
+    let id = memory.alloc_slots(UnitClass::One).unwrap();
+    let slot = memory.slot(id);
+    slot.init(Word::absent(FarPlace::At(FarAddr::new(FarSegmentId::new(0, 0), 0)), Stamp(0)));
+    let mut future = memory.bring_in_async(slot, Layout::new::<[u8; 64]>(), AccessHint::Normal);
+    assert!(Pin::new(&mut future).poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    assert!(matches!(slot.load().state(), State::Fetching(_)));
+    drop(future);
+    (server, memory, id)
+}
+
+/// Waits until the fetch has ended and given its claim back, without looking after it.
+fn wait_for_claim(memory: &Memory, id: SlotId) {
+    let started = Instant::now();
+    while !matches!(memory.slot(id).load().state(), State::Absent(_)) {
+        assert!(started.elapsed() < LIMIT, "nobody looks after the fetch");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+#[test]
+fn fetch_whose_future_is_dropped_goes_on() {
+    let (server, memory, id) = slow_fetch();
+    server.answers.store(true, Ordering::SeqCst);
+    wait_for_claim(&memory, id);
+}
+
+/// No code of ours panics in a tick. Should some do so nevertheless, nobody waits for a thread that is gone.
+#[test]
+fn ticker_that_dies_wakes_all_and_is_replaced() {
+    let (server, memory, id) = slow_fetch();
+    for _ in 0..3 {
+        server.breaks_ticker.store(true, Ordering::SeqCst);
+        let started = Instant::now();
+        while server.breaks_ticker.load(Ordering::SeqCst) {
+            assert!(memory.tick(None));
+            assert!(started.elapsed() < LIMIT, "there is no ticker any more");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        // It is dying now, or has died.
+        let (waker, woken) = Counting::new(false);
+        assert!(memory.tick(Some(&Waker::from(waker))));
+        woken.recv_timeout(LIMIT).expect("who has registered is woken");
+    }
+    server.answers.store(true, Ordering::SeqCst);
+    wait_for_claim(&memory, id);
+}
+
+/// Who has claimed a fetch may be a task that is never polled again.
+#[test]
+fn another_threads_fetch_is_not_waited_for_without_end() {
+    let memory = memory_with(Vec::new(), Duration::from_millis(20));
+    let id = memory.alloc_slots(UnitClass::One).unwrap();
+    let absent = Word::absent(FarPlace::At(FarAddr::new(FarSegmentId::new(0, 0), 0)), Stamp(0));
+    memory.slot(id).init(absent);
+    let claimed = memory.slot(id).claim_fetch(absent).unwrap();
+    let layout = Layout::new::<[u8; 64]>();
+    let (sender, ended) = mpsc::channel();
+    let waiting = Arc::clone(&memory);
+    std::thread::spawn(move || {
+        let slot = waiting.slot(id);
+        let _ = sender.send(waiting.prepare(slot, layout, AccessHint::Normal));
+        let mut future = waiting.bring_in_async(slot, layout, AccessHint::Normal);
+        loop {
+            match Pin::new(&mut future).poll(&mut Context::from_waker(Waker::noop())) {
+                Poll::Pending => std::thread::yield_now(),
+                Poll::Ready(result) => break drop(sender.send(result)),
+            }
+        }
+    });
+    for way in ["blocking", "awaited"] {
+        let result = ended.recv_timeout(LIMIT).unwrap_or_else(|_| panic!("{way}: still waiting"));
+        assert!(matches!(result, Err(Error::Transport { cause: TransportError::Timeout { .. }, .. })), "{way}: {result:?}");
+    }
+    assert!(memory.slot(id).abandon_fetch(claimed).is_ok());
+}
+
+/// When far memory is full, what is dirty can't leave, and what exists must still come in: so what is new stops before, in whatever form it comes.
+#[test]
+fn what_is_new_leaves_room_for_what_comes_back() {
+    type Make<'a> = &'a dyn Fn(&Arc<Memory>) -> Result<()>;
+    let small = Layout::new::<[u64; 16]>();
+    let large = Layout::new::<[u64; 16 << 10]>();
+    let object = |memory: &Arc<Memory>, layout| {
+        let id = memory.alloc_slots(UnitClass::One)?;
+        memory.new_object(id, layout, Origin::New).map(|object| object.publish(memory.slot(id)))
+    };
+    let kinds: [(&str, Make<'_>); 5] = [
+        ("small objects", &|memory| object(memory, small)),
+        ("large objects", &|memory| object(memory, large)),
+        ("tables", &|memory| memory.charge_table(10_000)),
+        ("slots", &|memory| memory.alloc_slots(UnitClass::One).map(drop)),
+        ("tables of a page", &|memory| memory.charge_table(4096)),
+    ];
+    for (kind, make) in kinds {
+        let memory = memory(Vec::new());
+        assert!(memory.is_large(large) && !memory.is_large(small));
+        let mut made = 0;
+        // Nothing makes room.
+        while make(&memory).is_ok() {
+            made += 1;
+        }
+        assert!(made > 10 && memory.budget().used() > memory.budget().limit() / 2, "{made} {kind}");
+        assert!(memory.heap().has_room_for(Party::Mutator, memory.budget()), "{kind} take all");
+    }
 }

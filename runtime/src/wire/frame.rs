@@ -369,6 +369,49 @@ mod tests {
         }
     }
 
+    /// The bytes with each of their bits flipped in turn.
+    fn flipped<const N: usize>(bytes: [u8; N]) -> impl Iterator<Item = [u8; N]> {
+        (0..N * 8).map(move |bit| {
+            let mut bytes = bytes;
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            bytes
+        })
+    }
+
+    /// Every field is read, and what must be zero is: no two frames say the same.
+    #[test]
+    fn every_bit_of_a_frame_counts() {
+        let at = SlabPos { slab: SlabId(3), offset: 5 };
+        for request in [Request::Read { at, len: 7 }, Request::Write { at, len: 7 }, Request::Borrow, Request::Return(at.slab)] {
+            for bytes in flipped(encode_request(Tag(9), request)) {
+                let decoded = decode_request(&bytes);
+                assert!(decoded.is_none_or(|(tag, request)| encode_request(tag, request) == bytes), "{bytes:?}: {decoded:?}");
+            }
+        }
+        let replies = [Reply::Lent(at.slab), Reply::Full, Reply::NoMemory, Reply::Returned, Reply::Written];
+        for reply in replies.into_iter().chain([Reply::Read { len: 7 }]) {
+            for bytes in flipped(encode_reply(Tag(9), reply)) {
+                let decoded = decode_reply(&bytes);
+                assert!(decoded.is_none_or(|(tag, reply)| encode_reply(tag, reply) == bytes), "{bytes:?}: {decoded:?}");
+            }
+        }
+        for bytes in flipped(encode_reply(Tag(0), Reply::End(4))) {
+            let decoded = decode_reply(&bytes);
+            // It answers no request.
+            let is_right = |(tag, reply)| tag == Tag(0) && encode_reply(tag, reply) == bytes;
+            assert!(decoded.is_none_or(is_right), "{bytes:?}: {decoded:?}");
+        }
+        for intent in [Intent::New, Intent::Join(BorrowerToken([1; 16]))] {
+            for bytes in flipped(encode_hello(intent)) {
+                match decode_hello(&bytes) {
+                    Hello::Speaks(intent) => assert_eq!(encode_hello(intent), bytes),
+                    Hello::OtherVersion(version) => assert_eq!(bytes[8..12], version.to_le_bytes()),
+                    Hello::Foreign => {}
+                }
+            }
+        }
+    }
+
     #[test]
     fn another_version_is_seen_whatever_else_it_changed() {
         let mut hello = encode_hello(Intent::New);

@@ -265,7 +265,11 @@ fn each_breach_ends_the_connection_with_its_own_reason() {
         assert_eq!(pair.server.handle_input(&bytes), Err(expected));
         let end = pair.server.output().last_chunk::<REPLY_BYTES>().expect("an end frame");
         assert_eq!(frame::decode_reply(end), Some((Tag(0), Reply::End(expected.code()))));
-        assert_eq!(pair.server.handle_input(&bytes), Err(expected), "an ended session stays ended");
+        let said = pair.server.output().len();
+        for later in [bytes, request(Request::Borrow), request(Request::Read { at: at(0, 0), len: 8 })] {
+            assert_eq!(pair.server.handle_input(&later), Err(expected), "an ended session stays ended");
+        }
+        assert_eq!((pair.server.output().len(), lender.store().lent_bytes()), (said, u64::from(SLAB)));
     }
 }
 
@@ -301,6 +305,20 @@ fn a_client_learns_the_servers_version() {
     welcome[8] = 2;
     client.handle_input(&welcome, &mut Vec::new());
     assert_eq!(client.failure(), Some(&TransportError::Version { theirs: 2, ours: VERSION }));
+}
+
+#[test]
+fn a_welcome_that_can_not_be_fails_the_session() {
+    let other = BorrowerToken([2; 16]);
+    for (intent, slab_bytes) in
+        [(Intent::New, 0), (Intent::New, 4096), (Intent::New, SLAB + 4096), (Intent::New, u32::MAX), (Intent::Join(other), SLAB)]
+    {
+        let mut client = ClientSession::new(intent, 4, TIMEOUT);
+        client.handle_input(&frame::encode_welcome(&Terms { slab_bytes, ..some_terms() }), &mut Vec::new());
+        let failure = client.failure();
+        assert!(matches!(failure, Some(TransportError::Protocol(_))), "{intent:?} {slab_bytes}: {failure:?}");
+        assert_eq!(client.terms(), None);
+    }
 }
 
 #[test]
@@ -359,6 +377,21 @@ fn a_late_reply_is_thrown_away_and_its_tag_used_again() {
     assert!(done.is_empty() && client.failure().is_none(), "thrown away");
     assert!(matches!(client.submit(read_op(3, 100)), Submit::Accepted));
     assert_ne!(tag_of(&client), tag, "an old reply can't pass for a new one");
+}
+
+#[test]
+fn a_late_reply_of_another_length_fails_the_session() {
+    for len in [0, 99, 101, u32::MAX] {
+        let mut client = welcomed(1);
+        let (now, mut done) = (Instant::now(), Vec::new());
+        assert!(matches!(client.submit(read_op(1, 100)), Submit::Accepted));
+        client.advance(now, &mut done);
+        client.advance(now + TIMEOUT, &mut done);
+        assert_eq!((done.len(), client.failure()), (1, None));
+        client.handle_input(&frame::encode_reply(tag_of(&client), Reply::Read { len }), &mut done);
+        assert!(matches!(client.failure(), Some(TransportError::Protocol(_))), "{len}");
+        assert_eq!((done.len(), client.in_flight()), (1, 0));
+    }
 }
 
 #[test]

@@ -168,6 +168,15 @@ impl Model {
         assert_eq!((self.store.lent_bytes(), self.store.capacity()), (lent, self.slabs as u64 * u64::from(SLAB)));
         let resident = if self.supply == Supply::OnDemand { lent } else { self.store.capacity() };
         assert_eq!(self.store.resident_bytes() as u64, resident);
+        for (slab, lent) in &self.lent {
+            for left in [0, 1, 4096, SLAB] {
+                let at = SlabPos { slab: SlabId(*slab), offset: SLAB - left };
+                for len in [left as usize, left as usize + 1] {
+                    let refusal = self.refusal(lent.to, *slab, at.offset, len);
+                    assert_eq!(self.store.check(lent.to, at, len).err(), refusal, "{len} of the last {left} bytes");
+                }
+            }
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! The table of weakenings in `docs/testing.md`, between two lines `<!-- mutants -->`: made of the data, so that they can't disagree.
 #![forbid(unsafe_code)]
 
-use super::table::{Table, Weakening};
+use super::table::{Build, Table, Weakening};
 use std::fs;
 use std::path::Path;
 
@@ -67,11 +67,11 @@ fn row(weakening: &Weakening) -> String {
 
 fn found_by(weakening: &Weakening) -> String {
     let tests: Vec<String> = weakening.tests.iter().map(|test| format!("`{test}`")).collect();
-    match (weakening.check.is_plain, tests.is_empty()) {
+    match (weakening.check.build, tests.is_empty()) {
         (_, true) => format!("`{}`", weakening.check),
         // The models' paths say that they are models.
-        (false, false) => tests.join(", "),
-        (true, false) => format!("`{}`: {}", weakening.check, tests.join(", ")),
+        (Build::Loom, false) => tests.join(", "),
+        (Build::Plain | Build::Zeal, false) => format!("`{}`: {}", weakening.check, tests.join(", ")),
     }
 }
 

@@ -32,7 +32,7 @@ use trial::Verdict;
 
 pub(crate) const EXAMPLES: &str = "\
 Examples:
-  cargo xtask mutants                       all of them; allow an hour on two cores
+  cargo xtask mutants                       all of them; allow an hour and a half on two cores
   cargo xtask mutants --list                their names, what each breaks, and which check should notice
   cargo xtask mutants --only word           those of xtask/mutants/word.toml
   cargo xtask mutants --only plan-blind --only limbo-dropped

@@ -64,12 +64,23 @@ pub(super) struct Edit {
     pub(super) after: String,
 }
 
-/// One test program: `loom` (the models), a crate (`runtime`: its unit tests), or a crate and a test file (`farptr/hotness`).
+/// How a check's program is built. In the order in which checks are run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Build {
+    /// For the models, with loom's atomics.
+    Loom,
+    /// As for users.
+    Plain,
+    /// With evacuation at every legal point.
+    Zeal,
+}
+
+/// One test program: `loom` (the models), a crate (`runtime`: its unit tests), or a crate and a test file (`farptr/hotness`); the latter two also under
+/// zeal (`zeal/farptr/hotness`).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(try_from = "String")]
 pub(super) struct Check {
-    /// Not the models. First, so that checks are run in order of what they cost to build.
-    pub(super) is_plain: bool,
+    pub(super) build: Build,
     /// The crate's folder.
     pub(super) folder: String,
     /// The file of `tests`, or none for unit tests.
@@ -78,7 +89,7 @@ pub(super) struct Check {
 
 impl Default for Check {
     fn default() -> Self {
-        Check { is_plain: false, folder: "runtime".into(), test: None }
+        Check { build: Build::Loom, folder: "runtime".into(), test: None }
     }
 }
 
@@ -109,22 +120,33 @@ impl TryFrom<String> for Check {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
-        let (folder, test) = match text.split_once('/') {
-            Some((folder, test)) => (folder, Some(test.to_owned())),
-            None => (text.as_str(), None),
-        };
-        match folder {
-            "loom" if test.is_none() => Ok(Check::default()),
-            _ if CRATES.contains(&folder) => Ok(Check { is_plain: true, folder: folder.into(), test }),
-            _ => Err(format!("`{text}` is no check; give loom, a crate (runtime, evacuator, farptr, server) or a crate/test")),
+        if text == "loom" {
+            return Ok(Check::default());
         }
+        let (build, place) = match text.strip_prefix("zeal/") {
+            Some(place) => (Build::Zeal, place),
+            None => (Build::Plain, text.as_str()),
+        };
+        let (folder, test) = match place.split_once('/') {
+            Some((folder, test)) => (folder, Some(test.to_owned())),
+            None => (place, None),
+        };
+        if CRATES.contains(&folder) {
+            return Ok(Check { build, folder: folder.into(), test });
+        }
+        let known = "loom, a crate (runtime, evacuator, farptr, server) or a crate/test, the latter two also as zeal/...";
+        Err(format!("`{text}` is no check; give {known}"))
     }
 }
 
 impl fmt::Display for Check {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.build {
+            Build::Loom => return f.write_str("loom"),
+            Build::Plain => {}
+            Build::Zeal => f.write_str("zeal/")?,
+        }
         match &self.test {
-            None if !self.is_plain => f.write_str("loom"),
             None => f.write_str(&self.folder),
             Some(test) => write!(f, "{}/{test}", self.folder),
         }
@@ -262,10 +284,12 @@ mod tests {
 
     #[test]
     fn checks_are_named_by_crate_and_test() {
-        for name in ["loom", "runtime", "farptr/hotness"] {
+        for name in ["loom", "runtime", "farptr/hotness", "zeal/farptr", "zeal/farptr/rem_box"] {
             assert_eq!(Check::try_from(name.to_owned()).unwrap().to_string(), name);
         }
-        assert!(Check::try_from("benches".to_owned()).unwrap_err().contains("is no check"));
+        for name in ["benches", "loom/leaving", "zeal", "zeal/loom"] {
+            assert!(Check::try_from(name.to_owned()).unwrap_err().contains("is no check"), "{name}");
+        }
         assert_eq!(CRATES.map(package), ["farptr-runtime", "farptr-evacuator", "farptr", "farptr-server"]);
     }
 

@@ -2,7 +2,8 @@
 #![forbid(unsafe_code)]
 
 use super::scratch::Scratch;
-use super::table::{CRATES, Check, package};
+use super::table::{Build, CRATES, Check, package};
+use crate::cfg;
 use serde_json::Value;
 use std::fmt;
 use std::io::{BufRead, BufReader};
@@ -49,12 +50,14 @@ pub(super) fn run(scratch: &Scratch, check: &Check, tests: &[String], limit: Dur
         Err(why) => return Ok(Verdict::Broken { why }),
     };
     let all_models = ["loom::".to_owned()];
-    let tests = if tests.is_empty() && !check.is_plain { &all_models } else { tests };
+    let tests = if tests.is_empty() && check.build == Build::Loom { &all_models } else { tests };
     let folder = scratch.tree().join(&check.folder);
     let command = || {
         let mut command = Command::new(&program);
         // Seeds that one weakening failed by must not be tried first on the next.
         command.current_dir(&folder).env("PROPTEST_DISABLE_FAILURE_PERSISTENCE", "1");
+        // For tests that run cargo themselves: where cargo would say they are, not where it said so of this program.
+        command.env("CARGO_MANIFEST_DIR", &folder).env("CARGO_TARGET_DIR", scratch.target("plain"));
         command
     };
     let verdict = watch(command().args(tests), limit)?;
@@ -76,7 +79,7 @@ fn build(scratch: &Scratch, check: &Check) -> Result<Result<PathBuf, String>, St
     };
     // Building takes longer than running: our own code is hardly optimised, and only what has changed is compiled again.
     command.env("CARGO_INCREMENTAL", "1");
-    if !check.is_plain {
+    if check.build == Build::Loom {
         command.env("RUSTFLAGS", "--cfg farptr_loom").env("CARGO_TARGET_DIR", scratch.target("loom"));
         command.arg("--release");
         for setting in ["opt-level=1", "package.\"*\".opt-level=3", "debug=0", "incremental=true"] {
@@ -84,6 +87,10 @@ fn build(scratch: &Scratch, check: &Check) -> Result<Result<PathBuf, String>, St
         }
     } else {
         command.env("CARGO_TARGET_DIR", scratch.target("plain")).args(["--config", "profile.dev.debug=0"]);
+    }
+    if check.build == Build::Zeal {
+        // Cargo keeps these builds of our own crates apart from the plain ones, and shares those of the dependencies.
+        cfg::add(&mut command, "farptr_zeal")?;
     }
     let output = command.current_dir(scratch.tree()).stderr(Stdio::piped()).output();
     let output = output.map_err(|error| format!("can't run cargo: {error}"))?;
