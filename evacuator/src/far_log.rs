@@ -192,7 +192,8 @@ impl FarLog {
         }
     }
 
-    /// Sends what the buffers hold.
+    /// Sends what the buffers hold. At most once between two [`drain`](Self::drain)s: a write that fails cuts off its segment where it began, and what had been
+    /// sent behind it would be lost to the cleaner.
     pub fn flush(&mut self, memory: &Memory) {
         self.flush_stream(memory, Stream::WriteBack);
         self.flush_stream(memory, Stream::Clean);
