@@ -62,7 +62,8 @@ pub struct Stats {
     pub cleaned_bytes: u64,
     /// Rounds of evacuation.
     pub rounds: u64,
-    /// Objects whose `Drop` could not run because their bytes could not be fetched.
+    /// Objects whose `Drop` could not run because their bytes could not be fetched. What they owned is leaked, as by `mem::forget`; far pointers among it keep
+    /// their far memory, threads included, until the process ends.
     pub lost_drops: u64,
 }
 
