@@ -6,7 +6,7 @@
 
 use farptr_evacuator::Evacuator;
 use farptr_evacuator::far_log::{FarLog, Stream};
-use farptr_runtime::addr::{FarAddr, SlotId};
+use farptr_runtime::addr::{FarAddr, FarSegmentId, SlotId};
 use farptr_runtime::far::Server;
 use farptr_runtime::far::image::{IMAGE_HEADER_BYTES, image_bytes};
 use farptr_runtime::memory::{Intent, Memory, MemoryConfig, Origin};
@@ -137,6 +137,23 @@ impl World {
 
     fn evacuator(&self) -> Arc<Evacuator> {
         Evacuator::start(&self.memory).unwrap()
+    }
+
+    /// Evacuates while the lender refuses every write.
+    fn evacuate_in_vain(&self, evacuator: &Evacuator) {
+        self.lender.refuses.store(true, Ordering::Relaxed);
+        evacuator.evacuate_all(&self.memory).unwrap_err();
+        self.lender.refuses.store(false, Ordering::Relaxed);
+    }
+
+    /// A new object that left, was written again and could not leave once more; and the segment that it had left to.
+    fn object_whose_write_failed(&self, evacuator: &Evacuator) -> (SlotId, FarSegmentId) {
+        let object = self.object();
+        evacuator.evacuate_all(&self.memory).unwrap();
+        let segment = self.far(object).expect("everything has left").segment();
+        self.access(object, Intent::Write);
+        self.evacuate_in_vain(evacuator);
+        (object, segment)
     }
 
     /// A new object.
@@ -385,13 +402,7 @@ fn each_flush_of_a_segment_has_a_fate_of_its_own() {
 fn a_segment_in_which_a_write_failed_is_not_used_again_soon() {
     let world = World::new(false, 60 << 10);
     let evacuator = world.evacuator();
-    let object = world.object();
-    evacuator.evacuate_all(&world.memory).unwrap();
-    let segment = world.far(object).expect("everything has left").segment();
-    world.access(object, Intent::Write);
-    world.lender.refuses.store(true, Ordering::Relaxed);
-    evacuator.evacuate_all(&world.memory).unwrap_err();
-    world.lender.refuses.store(false, Ordering::Relaxed);
+    let (object, segment) = world.object_whose_write_failed(&evacuator);
     // Dead by now. Four images fit a segment, and a slab has four.
     for _ in 0..32 {
         evacuator.evacuate_all(&world.memory).unwrap();
@@ -408,13 +419,7 @@ fn a_segment_in_which_a_write_failed_is_used_again_when_its_quarantine_is_over()
     }
     let world = World::with(false, 60 << 10, Duration::ZERO, 64 << 20);
     let evacuator = world.evacuator();
-    let object = world.object();
-    evacuator.evacuate_all(&world.memory).unwrap();
-    let segment = world.far(object).expect("everything has left").segment();
-    world.access(object, Intent::Write);
-    world.lender.refuses.store(true, Ordering::Relaxed);
-    evacuator.evacuate_all(&world.memory).unwrap_err();
-    world.lender.refuses.store(false, Ordering::Relaxed);
+    let (object, segment) = world.object_whose_write_failed(&evacuator);
     let comes_again = (0..32).any(|_| {
         evacuator.evacuate_all(&world.memory).unwrap();
         let now = world.far(object).expect("everything has left").segment();
@@ -433,9 +438,7 @@ fn a_slab_that_is_returned_takes_its_quarantine_along() {
     let world = World::with(false, 60 << 10, Duration::ZERO, 64 << 20);
     let evacuator = world.evacuator();
     let objects: Vec<SlotId> = (0..8).map(|_| world.object()).collect();
-    world.lender.refuses.store(true, Ordering::Relaxed);
-    evacuator.evacuate_all(&world.memory).unwrap_err();
-    world.lender.refuses.store(false, Ordering::Relaxed);
+    world.evacuate_in_vain(&evacuator);
     evacuator.trim(&world.memory).unwrap();
     assert_eq!((world.memory.far().used_bytes(), world.memory.far().borrowed_bytes()), (0, 0));
     evacuator.evacuate_all(&world.memory).unwrap();

@@ -131,6 +131,7 @@ impl fmt::Debug for Server {
 mod tests {
     use super::*;
     use crate::transport::SlabId;
+    use crate::transport::stub::Stub;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     /// A server whose sessions are busy until they have been polled so often, and then fail if they are to.
@@ -144,28 +145,6 @@ mod tests {
         server: Arc<Slow>,
         polls: usize,
         done: Option<Completion>,
-    }
-
-    impl Transport for Arc<Slow> {
-        fn describe(&self) -> &str {
-            "slow"
-        }
-
-        fn slab_bytes(&self) -> u32 {
-            1 << 20
-        }
-
-        fn borrow_slab(&self) -> Result<SlabId, TransportError> {
-            Ok(SlabId(0))
-        }
-
-        fn return_slab(&self, _slab: SlabId) -> Result<(), TransportError> {
-            Ok(())
-        }
-
-        fn open_session(&self) -> Result<Box<dyn Session>, TransportError> {
-            Ok(Box::new(Busy { server: Arc::clone(self), polls: 0, done: None }))
-        }
     }
 
     impl Session for Busy {
@@ -204,7 +183,8 @@ mod tests {
 
     fn transfer(polls: usize, fails: bool) -> (Result<Vec<u8>>, usize) {
         let slow = Arc::new(Slow { polls, fails, parked: AtomicUsize::new(0) });
-        let server = Server::new(Arc::new(Arc::clone(&slow)));
+        let of = Arc::clone(&slow);
+        let server = Server::new(Arc::new(Stub(move || Busy { server: Arc::clone(&of), polls: 0, done: None })));
         let at = SlabPos { slab: SlabId(0), offset: 0 };
         let read = server.transfer(Verb::Read, at, IoBuf::from(vec![0; 3])).map(IoBuf::into_vec);
         (read, slow.parked.load(Ordering::Relaxed))

@@ -10,7 +10,8 @@ use crate::error::{Error, Result, TransportError};
 use crate::far::Server;
 use crate::scope::AccessHint;
 use crate::slot::UnitClass;
-use crate::transport::{Completion, MAX_OP_BYTES, Op, Progress, Session, SlabId, Submit, Transport};
+use crate::transport::stub::Stub;
+use crate::transport::{Completion, Op, Progress, Session, Submit};
 use crate::word::{FarPlace, Stamp, State, Word};
 use std::alloc::Layout;
 use std::cell::Cell;
@@ -261,36 +262,11 @@ fn future_has_one_waker_at_a_time() {
     assert_eq!(wakers.iter().map(|waker| waker.wakes()).collect::<Vec<_>>(), [0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
 }
 
-/// A server that is late for every read, with a session of one tag: the tag stays taken until a later poll finds the late reply.
-#[derive(Debug)]
-struct Late;
-
+/// A session of one tag with a server that is late for every read: the tag stays taken until a later poll finds the late reply.
 #[derive(Debug, Default)]
 struct LateSession {
     op: Option<Op>,
     is_abandoned: bool,
-}
-
-impl Transport for Late {
-    fn describe(&self) -> &str {
-        "late"
-    }
-
-    fn slab_bytes(&self) -> u32 {
-        MAX_OP_BYTES as u32
-    }
-
-    fn borrow_slab(&self) -> Result<SlabId, TransportError> {
-        Ok(SlabId(1))
-    }
-
-    fn return_slab(&self, _slab: SlabId) -> Result<(), TransportError> {
-        Ok(())
-    }
-
-    fn open_session(&self) -> Result<Box<dyn Session>, TransportError> {
-        Ok(Box::<LateSession>::default())
-    }
 }
 
 impl Session for LateSession {
@@ -330,7 +306,7 @@ impl Session for LateSession {
 #[test]
 fn lane_whose_reads_have_all_timed_out_goes_on() {
     const POLLS: usize = 10_000;
-    let memory = memory(vec![Server::new(Arc::new(Late))]);
+    let memory = memory(vec![Server::new(Arc::new(Stub(LateSession::default)))]);
     memory.far().borrow_slab().unwrap();
     let layout = Layout::new::<[u8; 64]>();
     let slots: Vec<_> = (0..4)
@@ -371,29 +347,9 @@ struct SlowSession {
     op: Option<Op>,
 }
 
-#[derive(Debug)]
-struct SlowTransport(Arc<Slow>);
-
-impl Transport for SlowTransport {
-    fn describe(&self) -> &str {
-        "slow"
-    }
-
-    fn slab_bytes(&self) -> u32 {
-        MAX_OP_BYTES as u32
-    }
-
-    fn borrow_slab(&self) -> Result<SlabId, TransportError> {
-        Ok(SlabId(1))
-    }
-
-    fn return_slab(&self, _slab: SlabId) -> Result<(), TransportError> {
-        Ok(())
-    }
-
-    fn open_session(&self) -> Result<Box<dyn Session>, TransportError> {
-        Ok(Box::new(SlowSession { server: Arc::clone(&self.0), op: None }))
-    }
+fn slow_server(slow: &Arc<Slow>) -> Server {
+    let slow = Arc::clone(slow);
+    Server::new(Arc::new(Stub(move || SlowSession { server: Arc::clone(&slow), op: None })))
 }
 
 impl Session for SlowSession {
@@ -432,7 +388,7 @@ impl Session for SlowSession {
 /// A memory with such a server, in which one fetch is in flight that nobody awaits any more.
 fn slow_fetch() -> (Arc<Slow>, Arc<Memory>, SlotId) {
     let server = Arc::new(Slow::default());
-    let memory = memory(vec![Server::new(Arc::new(SlowTransport(Arc::clone(&server))))]);
+    let memory = memory(vec![slow_server(&server)]);
     memory.far().borrow_slab().unwrap();
     let id = memory.alloc_slots(UnitClass::One).unwrap();
     let slot = memory.slot(id);

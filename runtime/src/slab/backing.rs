@@ -45,14 +45,20 @@ pub enum Sharing {
 /// A backing in use.
 #[derive(Debug)]
 pub(super) struct Files {
-    backing: Backing,
+    source: Source,
     slab_bytes: u64,
-    /// Of [`Backing::Whole`].
-    whole: Option<Arc<File>>,
+}
+
+/// What new slabs are cut from.
+#[derive(Debug)]
+enum Source {
+    Memfd,
+    Folder(PathBuf),
+    Whole(Arc<File>),
 }
 
 /// Where one slab lies.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(super) struct Place {
     pub(super) file: Arc<File>,
     pub(super) offset: u64,
@@ -60,29 +66,33 @@ pub(super) struct Place {
 
 impl Files {
     pub(super) fn new(backing: Backing, slab_bytes: u32, capacity: u64) -> Result<Self, SlabError> {
-        let whole = match &backing {
-            Backing::Memfd | Backing::Folder(_) => None,
-            Backing::Whole(path) => Some(Arc::new(open_whole(path, capacity)?)),
+        let source = match backing {
+            Backing::Memfd => Source::Memfd,
+            Backing::Folder(folder) => Source::Folder(folder),
+            Backing::Whole(path) => Source::Whole(Arc::new(open_whole(&path, capacity)?)),
         };
-        Ok(Self { backing, slab_bytes: slab_bytes.into(), whole })
+        Ok(Self { source, slab_bytes: slab_bytes.into() })
     }
 
     pub(super) fn sharing(&self) -> Sharing {
-        if self.whole.is_some() { Sharing::Whole } else { Sharing::Each }
+        match self.source {
+            Source::Memfd | Source::Folder(_) => Sharing::Each,
+            Source::Whole(_) => Sharing::Whole,
+        }
     }
 
     /// Where slab `index` is to lie. A file of its own is new and zero, and has all its memory.
     pub(super) fn place(&self, index: u32) -> io::Result<Place> {
-        if let Some(whole) = &self.whole {
-            return Ok(Place { file: Arc::clone(whole), offset: u64::from(index) * self.slab_bytes });
-        }
-        let file = match &self.backing {
-            Backing::Folder(folder) => tempfile::tempfile_in(folder)?,
-            Backing::Memfd | Backing::Whole(_) => memory_file()?,
+        let file = match &self.source {
+            Source::Whole(whole) => {
+                return Ok(Place { file: Arc::clone(whole), offset: u64::from(index) * self.slab_bytes });
+            }
+            Source::Folder(folder) => tempfile::tempfile_in(folder)?,
+            Source::Memfd => memory_file()?,
         };
         file.set_len(self.slab_bytes)?;
         rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, self.slab_bytes)?;
-        if self.backing == Backing::Memfd {
+        if let Source::Memfd = self.source {
             rustix::fs::fcntl_add_seals(&file, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
         }
         Ok(Place { file: Arc::new(file), offset: 0 })

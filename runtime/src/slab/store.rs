@@ -125,6 +125,13 @@ struct Shared {
     passed: bool,
 }
 
+impl Slab {
+    fn shared(&self) -> MutexGuard<'_, Option<Shared>> {
+        // No code that can panic runs while it is half changed.
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// Which slabs are in which state; those in neither list, and below `unused`, are lent or being zeroed.
 struct Ledger {
     /// All from here on have never been lent.
@@ -231,7 +238,7 @@ impl SlabStore {
     /// Lends a zeroed slab to a borrower that may map it, with the file that it lies in. `None` where memory isn't shared.
     pub fn lend_file(&self, to: BorrowerId) -> Result<(SlabId, Option<Arc<File>>), SlabError> {
         self.lend_by(to, |slab| {
-            let mut shared = slab.shared.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut shared = slab.shared();
             shared.as_mut().map(|shared| {
                 shared.passed = true;
                 Arc::clone(&shared.place.file)
@@ -433,13 +440,13 @@ impl SlabStore {
             Some(files) => {
                 let place = files.place(id.0).map_err(no_memory)?;
                 memory.install(Mapping::shared(&place.file, place.offset, self.slab_bytes as usize).map_err(no_memory)?);
-                *slab.shared.lock().unwrap_or_else(PoisonError::into_inner) = Some(Shared { place, passed: false });
+                *slab.shared() = Some(Shared { place, passed: false });
             }
         }
         if let Err(error) = memory.populate() {
             // What it did get would lie idle.
             memory.remove();
-            *slab.shared.lock().unwrap_or_else(PoisonError::into_inner) = None;
+            *slab.shared() = None;
             return Err(no_memory(error));
         }
         if self.sharing() == Some(Sharing::Whole) {
@@ -467,7 +474,7 @@ impl SlabStore {
 
     /// Takes its memory from a slab whose last borrower may still map it. Whether it has none now.
     fn discard_passed(&self, slab: &Slab, memory: &SlabMemory) -> bool {
-        let mut shared = slab.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut shared = slab.shared();
         match shared.take_if(|shared| shared.passed) {
             Some(Shared { place, .. }) => {
                 memory.remove();

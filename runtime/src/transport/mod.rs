@@ -29,6 +29,8 @@ pub mod faulty;
 mod immediate;
 pub mod shm;
 mod stream;
+#[cfg(test)]
+pub(crate) mod stub;
 pub mod tcp;
 
 pub use buf::IoBuf;

@@ -65,6 +65,13 @@ pub struct Terms {
     pub sharing: Option<Sharing>,
 }
 
+impl Terms {
+    /// How many slabs it lends at most.
+    pub(crate) fn slabs(&self) -> u64 {
+        self.capacity / u64::from(self.slab_bytes.max(1))
+    }
+}
+
 /// The server's answer to a hello.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Welcome {

@@ -18,8 +18,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 /// The slab has been returned by its borrower; the other bits are the count.
 const RETURNED: u32 = 1 << 31;
 
-/// Most slabs that are counted. A server that has more lends them all the same; a table of them would cost more than the counting is worth.
-const MAX_SLABS: u64 = 1 << 24;
+/// Most slabs of a server that a borrower keeps a table of, which takes 16 bytes for each 256 before any is lent. Behind them nothing is counted.
+pub(crate) const MAX_SLABS: u64 = 1 << 24;
 
 /// Requests underway, by slab. Shared by a borrower's connections.
 pub struct SlabUses {
@@ -41,10 +41,9 @@ pub enum Return {
 }
 
 impl SlabUses {
-    /// Counts for the slabs of a server with this capacity.
-    pub fn new(capacity: u64, slab_bytes: u32) -> Self {
-        let slabs = (capacity / u64::from(slab_bytes.max(1))).min(MAX_SLABS);
-        Self { slabs: Rows::new(slabs as usize), ready: Mutex::default() }
+    /// Counts for a server that has so many slabs.
+    pub fn new(slabs: u64) -> Self {
+        Self { slabs: Rows::new(slabs.min(MAX_SLABS) as usize), ready: Mutex::default() }
     }
 
     /// A slab has been lent.
@@ -103,7 +102,7 @@ impl SlabUses {
 impl Default for SlabUses {
     /// Counts nothing.
     fn default() -> Self {
-        Self::new(0, 1)
+        Self::new(0)
     }
 }
 
@@ -121,7 +120,7 @@ mod tests {
 
     #[test]
     fn the_last_request_returns_a_slab_and_no_other_may_follow() {
-        let uses = SlabUses::new(8, 1);
+        let uses = SlabUses::new(8);
         assert!(uses.enter(SLAB) && uses.enter(SLAB));
         assert_eq!(uses.begin_return(SLAB), Return::Later);
         assert!(!uses.enter(SLAB));
@@ -139,7 +138,7 @@ mod tests {
     #[test]
     fn each_return_is_sent_once() {
         use std::sync::atomic::AtomicUsize;
-        let uses = SlabUses::new(8, 1);
+        let uses = SlabUses::new(8);
         for _ in 0..2000 {
             uses.lent(SLAB);
             let sent = AtomicUsize::new(0);

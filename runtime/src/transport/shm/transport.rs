@@ -11,6 +11,7 @@ use crate::transport::stream::{Connection, Control, Limits};
 use crate::transport::{ImmediateAccess, Session, SlabId, Transport};
 use crate::wire::client::LONGEST_TIMEOUT;
 use crate::wire::frame::{Intent, Terms};
+use crate::wire::uses::MAX_SLABS;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -18,9 +19,6 @@ use std::time::{Duration, Instant};
 
 /// Tags of a connection that only borrows and returns: one request at a time, and those whose answers are late.
 const IN_FLIGHT: u16 = 8;
-
-/// Most slabs that a server may say it has: a table of them costs 16 bytes for each 256, before any is lent.
-const MAX_SLABS: u64 = 1 << 24;
 
 /// How to reach a server on this machine, and how patiently.
 #[derive(Debug, Clone)]
@@ -70,7 +68,7 @@ impl ShmTransport {
         let Some(sharing) = terms.sharing else {
             return Err(TransportError::Protocol("it lends no memory that can be mapped".into()));
         };
-        let slabs = terms.capacity / u64::from(terms.slab_bytes);
+        let slabs = terms.slabs();
         if slabs > MAX_SLABS {
             return Err(TransportError::Protocol(format!(
                 "it says that it has {slabs} slabs; {MAX_SLABS} are the most that can be"

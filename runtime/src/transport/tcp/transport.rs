@@ -61,7 +61,7 @@ impl TcpTransport {
         let (control, terms) = Connection::open(connect(&addresses, limits)?, Intent::New, limits)?;
         let description = format!("tcp:{}", address::without_scheme(&config.address));
         let control = Control::new(Some(control), config.op_timeout);
-        let uses = Arc::new(SlabUses::new(terms.capacity, terms.slab_bytes));
+        let uses = Arc::new(SlabUses::new(terms.slabs()));
         Ok(Self { description, config, addresses, terms, control, uses })
     }
 
