@@ -22,6 +22,8 @@ pub const DEFAULT_UNIX_MODE: u32 = 0o600;
 pub struct Config {
     /// `HOST:PORT` to listen at for borrowers on other machines; port 0 lets the system choose.
     pub listen: Option<String>,
+    /// `HOST:PORT` to listen at for borrowers that come by RDMA: an address of an RDMA device, or the unspecified one. Needs the cargo feature `rdma`.
+    pub rdma: Option<String>,
     /// Path of a socket to listen at for borrowers on this machine, who map what they borrow.
     pub unix: Option<PathBuf>,
     /// Who may connect to that socket: its permission bits.
@@ -51,9 +53,15 @@ impl Config {
         Self { unix: Some(path.into()), ..Self::nowhere(capacity) }
     }
 
+    /// The usual settings for lending `capacity` bytes by RDMA, at `address`, a `HOST:PORT`.
+    pub fn rdma(address: impl Into<String>, capacity: u64) -> Self {
+        Self { rdma: Some(address.into()), ..Self::nowhere(capacity) }
+    }
+
     fn nowhere(capacity: u64) -> Self {
         Self {
             listen: None,
+            rdma: None,
             unix: None,
             unix_mode: DEFAULT_UNIX_MODE,
             backing: None,
@@ -105,8 +113,15 @@ impl Config {
         if self.capacity == 0 {
             return Err(StartError::Setting("a capacity of 0 bytes lends nothing; give for example 4GiB".into()));
         }
-        if self.listen.is_none() && self.unix.is_none() {
-            return Err(StartError::Setting("nobody could reach it; give --listen HOST:PORT, --unix PATH or both".into()));
+        if self.listen.is_none() && self.unix.is_none() && self.rdma.is_none() {
+            return Err(StartError::Setting(
+                "nobody could reach it; give --listen HOST:PORT, --unix PATH or --rdma HOST:PORT".into(),
+            ));
+        }
+        if self.rdma.is_some() && !cfg!(feature = "rdma") {
+            let how =
+                "this farmemd was built without RDMA; build it with --features rdma (it wants libibverbs-dev and librdmacm-dev)";
+            return Err(StartError::Setting(how.into()));
         }
         if self.unix_mode > 0o777 {
             return Err(StartError::Setting("the mode of the socket must be three octal digits, for example 660".into()));
@@ -137,6 +152,16 @@ pub enum StartError {
     /// The address can't be listened at.
     #[error("can't listen at {given:?}: {why}; give --listen HOST:PORT, for example 127.0.0.1:7070")]
     Address {
+        /// As it was given.
+        given: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// No RDMA device can be listened at by this address.
+    #[error(
+        "can't listen at {given:?} for RDMA: {why}; give --rdma an address of an RDMA device (see `rdma link`), or 0.0.0.0:PORT for all of them"
+    )]
+    Rdma {
         /// As it was given.
         given: String,
         /// What is wrong with it.
@@ -200,6 +225,8 @@ mod tests {
             Config { max_connections: 0, ..good.clone() },
             Config { listen: None, ..good.clone() },
             Config { unix_mode: 0o1000, ..good.clone() },
+            #[cfg(not(feature = "rdma"))]
+            Config { rdma: Some("127.0.0.1:0".into()), ..good.clone() },
         ] {
             assert!(bad.check().is_err(), "{bad:?}");
         }

@@ -4,7 +4,6 @@ use crate::stream::{Peer, Stream};
 use farptr_runtime::wire::{Ending, Lender, ServerSession};
 use std::fmt;
 use std::io::{ErrorKind, Read};
-use std::net::Shutdown;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -64,8 +63,7 @@ impl fmt::Display for Over {
 
 impl Connection {
     pub(crate) fn new(stream: Stream, peer: Peer, lender: Arc<Lender>, now: Instant) -> Self {
-        let session =
-            if stream.passes_files() { ServerSession::passing_files(lender, now) } else { ServerSession::new(lender, now) };
+        let session = stream.session(lender, now);
         Self { stream, peer, session, held: Vec::new(), peer_done: false }
     }
 
@@ -124,6 +122,7 @@ impl Connection {
         if self.held.is_empty() && self.held.capacity() > 0 {
             self.held = Vec::new();
         }
+        self.stream.keep_alive(now).map_err(Over::Broken)?;
         self.session.check(now).map_err(Over::Ended)
     }
 
@@ -132,7 +131,7 @@ impl Connection {
         if let Over::Ended(ending) = why {
             self.session.end(*ending);
             let _ = self.send();
-            let _ = self.stream.shutdown(Shutdown::Write);
+            self.stream.shut_down();
             // Closing with input unread resets the connection, and the peer would lose the reason.
             for _ in 0..TURNS {
                 if !matches!(self.stream.read(scratch), Ok(len) if len > 0) {

@@ -44,6 +44,12 @@ impl Daemon {
             listeners.push(listener);
             addresses.push(address);
         }
+        #[cfg(feature = "rdma")]
+        if let Some(listen) = &config.rdma {
+            let (listener, address) = listen::rdma(listen)?;
+            listeners.push(listener);
+            addresses.push(address);
+        }
         if let Some(path) = &config.unix {
             let (listener, address, made) = listen::unix(path, config.unix_mode)?;
             listeners.push(listener);
@@ -99,7 +105,15 @@ impl Daemon {
     pub fn tcp_address(&self) -> Option<SocketAddr> {
         self.addresses.iter().find_map(|address| match address {
             Address::Tcp(address) => Some(*address),
-            Address::Unix(_) => None,
+            Address::Unix(_) | Address::Rdma(_) => None,
+        })
+    }
+
+    /// Where it listens for RDMA, if it does.
+    pub fn rdma_address(&self) -> Option<SocketAddr> {
+        self.addresses.iter().find_map(|address| match address {
+            Address::Rdma(address) => Some(*address),
+            Address::Unix(_) | Address::Tcp(_) => None,
         })
     }
 

@@ -19,6 +19,8 @@ pub enum Address {
     Tcp(SocketAddr),
     /// `unix:PATH`
     Unix(PathBuf),
+    /// `rdma:HOST:PORT`
+    Rdma(SocketAddr),
 }
 
 impl fmt::Display for Address {
@@ -26,6 +28,7 @@ impl fmt::Display for Address {
         match self {
             Address::Tcp(address) => write!(f, "tcp:{address}"),
             Address::Unix(path) => write!(f, "unix:{}", path.display()),
+            Address::Rdma(address) => write!(f, "rdma:{address}"),
         }
     }
 }
@@ -65,6 +68,25 @@ pub(crate) fn tcp(listen: &str) -> Result<(Listener, Address), StartError> {
         Some(error) => StartError::Address { given: listen.into(), why: error.to_string() },
         None => StartError::Address { given: listen.into(), why: "the host has no address".into() },
     })
+}
+
+/// Listens for RDMA at the first address that `listen` stands for and that can be listened at.
+#[cfg(feature = "rdma")]
+pub(crate) fn rdma(listen: &str) -> Result<(Listener, Address), StartError> {
+    use farptr_runtime::transport::rdma::{Domains, RdmaListener};
+    let bad = |why: String| StartError::Rdma { given: listen.into(), why };
+    let mut last = bad("the host has no address".into());
+    for address in Config::addresses(listen)? {
+        let domains = std::sync::Arc::<Domains>::default();
+        match RdmaListener::bind(address, domains.clone()) {
+            Ok(listener) => {
+                let address = Address::Rdma(listener.local_address().unwrap_or(address));
+                return Ok((Listener::Rdma(listener, domains), address));
+            }
+            Err(error) => last = bad(error.to_string()),
+        }
+    }
+    Err(last)
 }
 
 /// Listens at a socket of this name, which is made; one that a daemon has left behind is replaced.

@@ -25,10 +25,11 @@ Examples:
   farmemd --capacity 4GiB                                  at 127.0.0.1:7070
   farmemd --capacity 4GiB --listen 10.0.0.2:7070           to other machines
   farmemd --capacity 4GiB --unix /run/user/1000/farmemd    to this machine's programs, at the speed of memory
+  farmemd --capacity 64GiB --rdma 10.0.0.2:7471            to machines that reach this one by RDMA
   farmemd --capacity 64GiB --unix /run/farmemd --listen 10.0.0.2:7070 --backing /dev/dax0.0
                                                            a device's memory, both ways; one borrower at a time";
 
-/// Lends memory of this machine to programs that use farptr: over TCP, or to programs on this machine, which map it.
+/// Lends memory of this machine to programs that use farptr: over TCP, by RDMA, or to programs on this machine, which map it.
 ///
 /// The memory is taken at the start. When farmemd is ready, it prints one line on stdout:
 ///
@@ -41,9 +42,13 @@ Examples:
 #[derive(Debug, Parser)]
 #[command(version, about, verbatim_doc_comment, after_help = EXAMPLES)]
 struct Cli {
-    /// Where to listen for TCP. Port 0 lets the system choose one. [default: 127.0.0.1:7070, unless --unix is given]
+    /// Where to listen for TCP. Port 0 lets the system choose one. [default: 127.0.0.1:7070, unless --unix or --rdma is given]
     #[arg(long, value_name = "HOST:PORT")]
     listen: Option<String>,
+    /// Where to listen for RDMA: an address of an RDMA device, or 0.0.0.0 for all of them. Borrowers read and write what they borrow by
+    /// themselves, and what is lent is locked in memory (ulimit -l). Only in a farmemd that was built with --features rdma.
+    #[arg(long, value_name = "HOST:PORT")]
+    rdma: Option<String>,
     /// Make a socket of this name, for programs on this machine. Each slab they borrow is a file in memory that they map, so that
     /// farmemd has no part in reading and writing it.
     #[arg(long, value_name = "PATH")]
@@ -108,10 +113,12 @@ fn main() -> ExitCode {
 fn serve(cli: Cli) -> Result<ExitCode, String> {
     let slab_bytes =
         u32::try_from(cli.slab_size).map_err(|_| "a slab must be smaller than 4GiB; give a smaller --slab-size".to_string())?;
-    // Who asks for a socket on this machine has not asked to be reached by the network.
-    let listen = cli.listen.or_else(|| cli.unix.is_none().then(|| DEFAULT_LISTEN.to_string()));
+    // Who asks for a socket on this machine, or for RDMA, has not asked to be reached by TCP.
+    let elsewhere = cli.unix.is_some() || cli.rdma.is_some();
+    let listen = cli.listen.or_else(|| (!elsewhere).then(|| DEFAULT_LISTEN.to_string()));
     let config = Config {
         listen,
+        rdma: cli.rdma,
         unix: cli.unix,
         unix_mode: cli.unix_mode,
         backing: cli.backing.as_deref().map(Backing::at),

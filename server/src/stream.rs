@@ -1,9 +1,15 @@
-//! Sockets of either kind, and who is at the other end.
+//! Sockets of each kind, and who is at the other end.
 #![forbid(unsafe_code)]
 
-use farptr_runtime::wire::ServerSession;
+#[cfg(feature = "rdma")]
+use farptr_runtime::slab::Export;
+#[cfg(feature = "rdma")]
+use farptr_runtime::transport::rdma::{Domains, RdmaListener, RdmaStream};
+use farptr_runtime::wire::{Lender, ServerSession};
 use mio::event::Source;
 use mio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+#[cfg(feature = "rdma")]
+use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
 use socket2::{SockRef, TcpKeepalive};
@@ -12,7 +18,10 @@ use std::io::{self, IoSlice, Read, Write};
 use std::mem::MaybeUninit;
 use std::net::{Shutdown, SocketAddr};
 use std::os::fd::AsFd;
-use std::time::Duration;
+#[cfg(feature = "rdma")]
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// A borrower's machine that vanished is probed after this.
 const KEEPALIVE: Duration = Duration::from_secs(15);
@@ -22,6 +31,8 @@ const KEEPALIVE: Duration = Duration::from_secs(15);
 pub(crate) enum Listener {
     Tcp(TcpListener),
     Unix(UnixListener),
+    #[cfg(feature = "rdma")]
+    Rdma(RdmaListener, Arc<Domains>),
 }
 
 /// A connection's socket.
@@ -29,6 +40,8 @@ pub(crate) enum Listener {
 pub(crate) enum Stream {
     Tcp(TcpStream),
     Unix(UnixStream),
+    #[cfg(feature = "rdma")]
+    Rdma(Box<RdmaStream>, Arc<Domains>),
 }
 
 /// Who is at the other end.
@@ -56,6 +69,11 @@ impl Listener {
                 };
                 Ok((Stream::Unix(stream), peer))
             }
+            #[cfg(feature = "rdma")]
+            Listener::Rdma(listener, domains) => {
+                let (stream, peer) = listener.accept()?;
+                Ok((Stream::Rdma(Box::new(stream), Arc::clone(domains)), peer.map_or(Peer::Unknown, Peer::Host)))
+            }
         }
     }
 }
@@ -70,18 +88,48 @@ impl Stream {
                 SockRef::from(stream).set_tcp_keepalive(&keepalive)
             }
             Stream::Unix(_) => Ok(()),
+            #[cfg(feature = "rdma")]
+            Stream::Rdma(..) => Ok(()),
         }
     }
 
-    /// Whether files can be passed along.
-    pub(crate) fn passes_files(&self) -> bool {
-        matches!(self, Stream::Unix(_))
+    /// The protocol for this kind of connection.
+    pub(crate) fn session(&self, lender: Arc<Lender>, now: Instant) -> ServerSession {
+        match self {
+            Stream::Tcp(_) => ServerSession::new(lender, now),
+            Stream::Unix(_) => ServerSession::passing_files(lender, now),
+            #[cfg(feature = "rdma")]
+            Stream::Rdma(_, domains) => ServerSession::passing_keys(lender, now, Arc::clone(domains) as Arc<dyn Export>),
+        }
+    }
+
+    /// Whether something was said before the connection was taken, which no event announces.
+    pub(crate) fn has_said(&self) -> bool {
+        match self {
+            Stream::Tcp(_) | Stream::Unix(_) => false,
+            #[cfg(feature = "rdma")]
+            Stream::Rdma(..) => true,
+        }
+    }
+
+    /// Lets time pass: a kind of connection whose system doesn't look whether the other end is still there does it here.
+    pub(crate) fn keep_alive(&mut self, now: Instant) -> io::Result<()> {
+        match self {
+            Stream::Tcp(_) | Stream::Unix(_) => {
+                let _ = now;
+                Ok(())
+            }
+            #[cfg(feature = "rdma")]
+            Stream::Rdma(stream, _) => stream.keep_alive(now),
+        }
     }
 
     /// Sends as much of a session's output, and of the files that go with it, as the kernel takes. How many bytes.
     pub(crate) fn send(&mut self, session: &ServerSession) -> io::Result<usize> {
         let output = session.output();
         match (self, session.file()) {
+            #[cfg(feature = "rdma")]
+            (Stream::Rdma(stream, _), _) => stream.send(session.borrower(), output),
             (stream, None) => stream.write(output),
             (stream, Some((before, _))) if before > 0 => stream.write(&output[..before]),
             (Stream::Unix(stream), Some((_, file))) => {
@@ -99,11 +147,18 @@ impl Stream {
         }
     }
 
-    pub(crate) fn shutdown(&self, how: Shutdown) -> io::Result<()> {
-        match self {
-            Stream::Tcp(stream) => stream.shutdown(how),
-            Stream::Unix(stream) => stream.shutdown(how),
-        }
+    /// Says that nothing more will be sent.
+    pub(crate) fn shut_down(&mut self) {
+        // That there is no connection any more is all the same.
+        let _ = match self {
+            Stream::Tcp(stream) => stream.shutdown(Shutdown::Write),
+            Stream::Unix(stream) => stream.shutdown(Shutdown::Write),
+            #[cfg(feature = "rdma")]
+            Stream::Rdma(stream, _) => {
+                stream.shut_down();
+                Ok(())
+            }
+        };
     }
 }
 
@@ -112,6 +167,8 @@ impl Read for Stream {
         match self {
             Stream::Tcp(stream) => stream.read(into),
             Stream::Unix(stream) => stream.read(into),
+            #[cfg(feature = "rdma")]
+            Stream::Rdma(stream, _) => stream.read(into),
         }
     }
 }
@@ -121,6 +178,8 @@ impl Write for Stream {
         match self {
             Stream::Tcp(stream) => stream.write(bytes),
             Stream::Unix(stream) => stream.write(bytes),
+            #[cfg(feature = "rdma")]
+            Stream::Rdma(stream, _) => stream.send(None, bytes),
         }
     }
 
@@ -136,6 +195,8 @@ macro_rules! as_source {
                 match self {
                     $kind::Tcp(source) => source.register(registry, token, interests),
                     $kind::Unix(source) => source.register(registry, token, interests),
+                    #[cfg(feature = "rdma")]
+                    $kind::Rdma(source, _) => each_file(&source.files(), |file| file.register(registry, token, Interest::READABLE)),
                 }
             }
 
@@ -143,6 +204,8 @@ macro_rules! as_source {
                 match self {
                     $kind::Tcp(source) => source.reregister(registry, token, interests),
                     $kind::Unix(source) => source.reregister(registry, token, interests),
+                    #[cfg(feature = "rdma")]
+                    $kind::Rdma(source, _) => each_file(&source.files(), |file| file.reregister(registry, token, Interest::READABLE)),
                 }
             }
 
@@ -150,6 +213,8 @@ macro_rules! as_source {
                 match self {
                     $kind::Tcp(source) => source.deregister(registry),
                     $kind::Unix(source) => source.deregister(registry),
+                    #[cfg(feature = "rdma")]
+                    $kind::Rdma(source, _) => each_file(&source.files(), |file| file.deregister(registry)),
                 }
             }
         })*
@@ -157,6 +222,12 @@ macro_rules! as_source {
 }
 
 as_source!(Listener Stream);
+
+/// Does something with the descriptors of which one becomes readable when there is news.
+#[cfg(feature = "rdma")]
+fn each_file(files: &[BorrowedFd<'_>], mut what: impl FnMut(&mut SourceFd<'_>) -> io::Result<()>) -> io::Result<()> {
+    files.iter().try_for_each(|file| what(&mut SourceFd(&file.as_raw_fd())))
+}
 
 impl fmt::Display for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

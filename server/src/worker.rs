@@ -283,7 +283,11 @@ impl Worker {
                 continue;
             }
             info!(%peer, worker = self.number, "connection opened");
+            let has_said = stream.has_said();
             self.connections[index] = Some(Connection::new(stream, peer, self.shared.lender.clone(), Instant::now()));
+            if has_said {
+                self.serve(index, false);
+            }
         }
     }
 

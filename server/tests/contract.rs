@@ -68,13 +68,47 @@ fn shm_in_one_file_keeps_the_contract() {
     });
 }
 
+/// Where there are RDMA devices, which the environment says: see `docs/testing.md`.
+#[cfg(feature = "rdma")]
+mod rdma {
+    use super::*;
+    use farptr_runtime::transport::rdma::{RdmaConfig, RdmaTransport};
+
+    fn daemon() -> Option<Daemon> {
+        let Ok(address) = std::env::var("FARPTR_TEST_RDMA") else {
+            eprintln!("SKIPPED: no RDMA device (FARPTR_TEST_RDMA is not set)");
+            return None;
+        };
+        let config = Config::rdma(format!("{address}:0"), SLABS * u64::from(SLAB));
+        Some(Daemon::start(Config { slab_bytes: SLAB, threads: Some(1), ..config }).expect("daemon"))
+    }
+
+    fn connect(daemon: &Daemon) -> RdmaTransport {
+        RdmaTransport::connect(RdmaConfig::new(daemon.rdma_address().expect("it listens").to_string())).expect("connect")
+    }
+
+    #[test]
+    fn rdma_keeps_the_contract() {
+        contract(&|run| {
+            if let Some(daemon) = daemon() {
+                run(&connect(&daemon));
+            }
+        });
+    }
+
+    #[test]
+    fn rdma_with_harmless_faults_keeps_the_contract() {
+        contract(&|run| {
+            if let Some(daemon) = daemon() {
+                run(&*harmless().wrap(Arc::new(connect(&daemon))));
+            }
+        });
+    }
+}
+
 /// Faults that do no harm: what is slow, out of order or done twice is still done as promised.
 #[test]
 fn a_transport_with_harmless_faults_keeps_the_contract() {
-    let harmless = || {
-        let rates = Rates::NONE.with(Kind::Delay, 3000).with(Kind::Reorder, 5000).with(Kind::Duplicate, 2000);
-        Faults::new(FaultPlan { rates, ..FaultPlan::new(11) })
-    };
     contract(&|run| {
         let faults = harmless();
         let config = EmbeddedConfig { capacity: SLABS * u64::from(SLAB), slab_bytes: SLAB };
@@ -90,6 +124,11 @@ fn a_transport_with_harmless_faults_keeps_the_contract() {
             TcpTransport::connect(TcpConfig::new(daemon.tcp_address().expect("it listens").to_string())).expect("connect");
         run(&*faults.wrap(Arc::new(server)));
     });
+}
+
+fn harmless() -> Faults {
+    let rates = Rates::NONE.with(Kind::Delay, 3000).with(Kind::Reorder, 5000).with(Kind::Duplicate, 2000);
+    Faults::new(FaultPlan { rates, ..FaultPlan::new(11) })
 }
 
 /// A daemon at a socket in a folder that goes with it.

@@ -295,7 +295,7 @@ fn terms(intent: Intent) -> Terms {
     if let Intent::Join(token) = intent {
         terms.token = token;
     }
-    Terms { sharing: Some(Sharing::Each), ..terms }
+    Terms { passing: Passing::Files(Sharing::Each), ..terms }
 }
 
 fn send(stream: &mut UnixStream, bytes: &[u8], files: &[File]) {

@@ -9,6 +9,7 @@
 //! behind a Rust reference, and are copied by code that the compiler doesn't see into ([`foreign_copy`]): what such a copy brings may be
 //! any bytes, even half old and half new, but they are then ordinary bytes of this process, which are checked before they are believed.
 
+use super::export::LentMemory;
 use super::mapping::Mapping;
 use crossbeam_utils::CachePadded;
 use std::io;
@@ -100,6 +101,11 @@ impl SlabMemory {
                 unsafe { at.write_volatile(at.read_volatile()) };
             }
         }
+    }
+
+    /// All of it, to be reached by others. The caller sees to it that it stays mapped as long as they may. `None` if there is no memory behind the slab.
+    pub(super) fn to_lend(&self) -> Option<LentMemory<'_>> {
+        self.at(0).map(|start| LentMemory::new(start, self.bytes))
     }
 
     /// Copies `into.len()` bytes from `offset` on. `allowed` is asked under each stripe's lock, before its bytes are touched.

@@ -12,6 +12,8 @@
 //! Where borrowers map slabs themselves ([`Supply::Shared`]), nobody can take a mapping away from them. There a slab that was passed becomes clean by
 //! being given other memory, and what it had is given back to the system: see [`Backing`].
 //!
+//! Where borrowers reach slabs by RDMA, the store holds a [`Lease`] for each that is lent, and gives it up before the slab is zeroed: see [`Export`].
+//!
 //! # Who may touch a slab's bytes when
 //! Two connections of one borrower may be served by different threads, and a hostile one may read and write the same range
 //! through both. That must not be a data race, and neither may be the zeroing that follows a return. So each stripe of
@@ -29,6 +31,7 @@
 //! lock is never waited for. Reads of different stripes share no cache line.
 
 mod backing;
+mod export;
 pub(crate) mod mapping;
 pub(crate) mod memory;
 pub(crate) mod rows;
@@ -37,6 +40,7 @@ mod store;
 mod tests;
 
 pub use backing::{Backing, Sharing};
+pub use export::{Export, Lease, LentMemory, MemoryKey};
 pub use memory::STRIPE_BYTES;
 pub use store::{BorrowerId, SlabError, SlabStore, SlabStoreConfig, Supply};
 

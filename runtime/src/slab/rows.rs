@@ -4,6 +4,7 @@
 //! memory than what is lent.
 #![forbid(unsafe_code)]
 
+use std::fmt;
 use std::sync::OnceLock;
 
 /// Entries in a row: a few pages of them.
@@ -44,6 +45,12 @@ impl<T: Default> Rows<T> {
     pub(crate) fn iter(&self) -> impl Iterator<Item = (usize, &T)> {
         let made = self.rows.iter().enumerate().filter_map(|(number, row)| Some((number * ROW, row.get()?)));
         made.flat_map(|(first, row)| row.iter().enumerate().map(move |(index, entry)| (first + index, entry)))
+    }
+}
+
+impl<T> fmt::Debug for Rows<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Rows").field("len", &self.len).finish_non_exhaustive()
     }
 }
 

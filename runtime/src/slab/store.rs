@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::backing::{Backing, Files, Place, Sharing};
+use super::export::{Export, Lease, MemoryKey};
 use super::mapping::Mapping;
 use super::memory::{STRIPE_BYTES, SlabMemory};
 use super::rows::Rows;
@@ -116,6 +117,8 @@ struct Slab {
     memory: OnceLock<SlabMemory>,
     /// Where a shared slab lies.
     shared: Mutex<Option<Shared>>,
+    /// By what its borrower reaches it, if it does so without the lender.
+    lease: Mutex<Option<Lease>>,
 }
 
 /// The file of a shared slab.
@@ -129,6 +132,10 @@ impl Slab {
     fn shared(&self) -> MutexGuard<'_, Option<Shared>> {
         // No code that can panic runs while it is half changed.
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lease(&self) -> MutexGuard<'_, Option<Lease>> {
+        self.lease.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -246,6 +253,30 @@ impl SlabStore {
         })
     }
 
+    /// Lends a zeroed slab to a borrower that reaches it by itself, in the way of `export`, with the key to it.
+    pub fn lend_exported(&self, to: BorrowerId, export: &dyn Export) -> Result<(SlabId, MemoryKey), SlabError> {
+        let mut refused = None;
+        let (id, key) = self.lend_by(to, |slab| {
+            let memory = slab.memory.get()?.to_lend()?;
+            match export.export(to, &memory) {
+                Ok((lease, key)) => {
+                    *slab.lease() = Some(lease);
+                    Some(key)
+                }
+                Err(error) => {
+                    refused = Some(error);
+                    None
+                }
+            }
+        })?;
+        if let Some(key) = key {
+            return Ok((id, key));
+        }
+        self.take_back(to, id)?;
+        let reason = refused.map_or_else(|| "it has no memory".into(), |error| error.to_string());
+        Err(SlabError::NoMemory { slab_bytes: self.slab_bytes, reason })
+    }
+
     /// Lends a slab, of which `take` takes something before it has its owner, who could already return it.
     fn lend_by<T>(&self, to: BorrowerId, take: impl FnOnce(&Slab) -> Option<T>) -> Result<(SlabId, Option<T>), SlabError> {
         let id = self.take_clean()?;
@@ -274,28 +305,24 @@ impl SlabStore {
             }
             self.disown(&mut ledger, id);
         }
-        if self.on_demand {
-            while self.scrub_one() {}
-        }
+        self.put_away(&[id]);
         Ok(())
     }
 
     /// Takes back all of a borrower's slabs; returns how many.
     pub fn take_back_all(&self, from: BorrowerId) -> usize {
-        let mut count = 0;
+        let mut taken = Vec::new();
         {
             let mut ledger = self.ledger();
             for (index, slab) in self.slabs.iter() {
                 if slab.owner.load(Ordering::Relaxed) == from.0 {
                     self.disown(&mut ledger, SlabId(index as u32));
-                    count += 1;
+                    taken.push(SlabId(index as u32));
                 }
             }
         }
-        if self.on_demand {
-            while self.scrub_one() {}
-        }
-        count
+        self.put_away(&taken);
+        taken.len()
     }
 
     /// Zeroes one returned slab, if there is one, so that the next `lend` need not. Takes milliseconds.
@@ -422,8 +449,24 @@ impl SlabStore {
         // The zeroing that follows takes each stripe's lock after this store, which is what rule 2 of the protocol needs.
         self.slab(id).owner.store(NOBODY, Ordering::Relaxed);
         ledger.lent -= 1;
-        ledger.dirty.push(id);
+        // Until it is put away it counts as being zeroed, so that who needs a slab waits for it.
+        ledger.scrubbing += 1;
+    }
+
+    /// Has slabs zeroed that were disowned. First their last borrowers lose what they could reach them by, which takes milliseconds and no lock.
+    fn put_away(&self, slabs: &[SlabId]) {
+        for id in slabs {
+            drop(self.slab(*id).lease().take());
+        }
+        let mut ledger = self.ledger();
+        ledger.scrubbing -= slabs.len();
+        ledger.dirty.extend(slabs);
         self.dirtied.notify_one();
+        self.scrubbed.notify_all();
+        drop(ledger);
+        if self.on_demand {
+            while self.scrub_one() {}
+        }
     }
 
     /// Gives a slab its memory. Only the thread that has the slab (at first, or off a list) is here.

@@ -27,6 +27,8 @@ pub mod embedded;
 #[cfg(any(test, feature = "faults"))]
 pub mod faulty;
 mod immediate;
+#[cfg(feature = "rdma")]
+pub mod rdma;
 pub mod shm;
 mod stream;
 #[cfg(test)]
@@ -36,6 +38,8 @@ pub mod tcp;
 pub use buf::IoBuf;
 
 use crate::error::TransportError;
+use std::ops::Range;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Name of a slab, given by the server that lends it. Means nothing to another server.
@@ -142,6 +146,22 @@ pub trait Transport: Send + Sync + 'static {
     fn immediate(&self) -> Option<&dyn ImmediateAccess> {
         None
     }
+
+    /// Where to say which memory operations will be from and to, if that makes them cheaper.
+    fn local_memory(&self) -> Option<Arc<dyn LocalMemory>> {
+        None
+    }
+}
+
+/// Memory of this process that a device should know, so that it moves bytes from and to it without a copy in between.
+///
+/// What is said here affects cost only: operations are right whatever memory their buffers lie in, as long as what is given back has been said to be.
+pub trait LocalMemory: Send + Sync {
+    /// Buffers will lie in this range of addresses, each within one of its parts of `part_bytes`. It costs nothing until they do.
+    fn attach(&self, range: Range<usize>, part_bytes: usize);
+
+    /// The system is about to be given the pages of this range, in which no operation is in flight. To be said before it happens.
+    fn give_back(&self, range: Range<usize>);
 }
 
 /// Lent memory that is mapped in this process. Any thread, any time; a call is a check and a copy.

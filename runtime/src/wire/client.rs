@@ -10,12 +10,12 @@
 #![forbid(unsafe_code)]
 
 use super::ending::Ending;
-use super::frame::{self, Intent, REPLY_BYTES, Reply, Request, Terms, WELCOME_BYTES, Welcome};
+use super::frame::{self, Intent, KEY_BYTES, Passing, REPLY_BYTES, Reply, Request, Tag, Terms, WELCOME_BYTES, Welcome};
 use super::in_flight::{InFlight, Late, Slot, State};
 use super::outbuf::OutBuf;
 use super::uses::SlabUses;
 use crate::error::TransportError;
-use crate::slab::STRIPE_BYTES;
+use crate::slab::{MemoryKey, STRIPE_BYTES};
 use crate::transport::{Completion, MAX_OP_BYTES, Op, SlabId, Submit, Verb, bad_length};
 use std::collections::VecDeque;
 use std::fs::File;
@@ -78,6 +78,8 @@ pub struct ClientSession {
     files: VecDeque<File>,
     /// The file of the slab that was lent last.
     lent_file: Option<File>,
+    /// The key to the slab that was lent last.
+    lent_key: Option<MemoryKey>,
 }
 
 /// Where in the stream of input the session is.
@@ -85,6 +87,11 @@ pub struct ClientSession {
 enum Input {
     Welcome,
     Reply,
+    /// Behind a *lent* by this tag, before the key to that slab.
+    Key {
+        tag: Tag,
+        slab: SlabId,
+    },
     /// In the payload of the read with this tag.
     Payload {
         slot: Slot,
@@ -118,6 +125,7 @@ impl ClientSession {
             control: Vec::new(),
             files: VecDeque::new(),
             lent_file: None,
+            lent_key: None,
         }
     }
 
@@ -236,6 +244,11 @@ impl ClientSession {
         self.lent_file.take()
     }
 
+    /// The key to the slab that was lent last, where keys are passed.
+    pub fn take_key(&mut self) -> Option<MemoryKey> {
+        self.lent_key.take()
+    }
+
     /// Stops waiting for control requests. A slab that is lent late is given back by itself.
     pub fn abandon_control(&mut self) {
         for state in self.tags.states_mut() {
@@ -265,6 +278,14 @@ impl ClientSession {
                 },
                 Input::Welcome => match self.whole::<WELCOME_BYTES>(&mut input) {
                     Some(bytes) => self.handle_welcome(&bytes),
+                    None => return,
+                },
+                Input::Key { tag, slab } => match self.whole::<KEY_BYTES>(&mut input) {
+                    Some(bytes) => {
+                        self.input = Input::Reply;
+                        self.lent_key = Some(frame::decode_key(&bytes));
+                        self.answer(tag, Reply::Lent(slab), done)
+                    }
                     None => return,
                 },
             };
@@ -349,9 +370,24 @@ impl ClientSession {
         let Some((tag, reply)) = frame::decode_reply(bytes) else {
             return Err(TransportError::Protocol(format!("it sent a frame of unknown kind {:#04x}", bytes[0])));
         };
-        if let Reply::End(code) = reply {
-            return Err(ending_error(code.into(), super::VERSION));
+        match reply {
+            Reply::End(code) => Err(ending_error(code.into(), super::VERSION)),
+            Reply::Lent(slab) if self.passing() == Passing::Keys => {
+                self.input = Input::Key { tag, slab };
+                Ok(())
+            }
+            _ => self.answer(tag, reply, done),
         }
+    }
+
+    /// What comes along with slabs.
+    fn passing(&self) -> Passing {
+        self.terms.map_or(Passing::Nothing, |terms| terms.passing)
+    }
+
+    /// A request has been answered.
+    #[inline]
+    fn answer(&mut self, tag: Tag, reply: Reply, done: &mut Vec<Completion>) -> Result<(), TransportError> {
         let file = match reply {
             Reply::Lent(_) => self.file_of_slab()?,
             _ => None,
@@ -399,7 +435,7 @@ impl ClientSession {
 
     /// The file that belongs to the slab whose frame has just come.
     fn file_of_slab(&mut self) -> Result<Option<File>, TransportError> {
-        if self.terms.is_none_or(|terms| terms.sharing.is_none()) {
+        if !matches!(self.passing(), Passing::Files(_)) {
             return Ok(None);
         }
         self.files.pop_front().map(Some).ok_or_else(|| TransportError::Protocol("it lent a slab without its file".into()))
@@ -504,7 +540,7 @@ impl Drop for ClientSession {
     }
 }
 
-fn ending_error(code: u32, theirs: u32) -> TransportError {
+pub(crate) fn ending_error(code: u32, theirs: u32) -> TransportError {
     match Ending::from_code(code) {
         Some(ending) => ending.to_error(theirs),
         None => {

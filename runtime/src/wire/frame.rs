@@ -5,7 +5,7 @@
 #![forbid(unsafe_code)]
 
 use super::{Ending, MAGIC, VERSION};
-use crate::slab::Sharing;
+use crate::slab::{MemoryKey, Sharing};
 use crate::transport::{SlabId, SlabPos};
 use std::fmt;
 
@@ -17,6 +17,8 @@ pub const WELCOME_BYTES: usize = 48;
 pub const REQUEST_BYTES: usize = 20;
 /// Bytes of a reply without its payload.
 pub const REPLY_BYTES: usize = 12;
+/// Bytes of the key that follows a *lent* where keys are passed.
+pub const KEY_BYTES: usize = 12;
 
 /// The secret by which a borrower's connections know each other.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -52,6 +54,17 @@ pub enum Hello {
     Foreign,
 }
 
+/// What comes along with a slab that is lent, so that its borrower can reach it without the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Passing {
+    /// Nothing: the server reads and writes for its borrower.
+    Nothing,
+    /// A file to map, beside the bytes.
+    Files(Sharing),
+    /// Where it lies and the key to it, for RDMA, behind the frame.
+    Keys,
+}
+
 /// What a server says when it lets a connection in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Terms {
@@ -61,8 +74,8 @@ pub struct Terms {
     pub slab_bytes: u32,
     /// What the server lends at most, in bytes.
     pub capacity: u64,
-    /// Whether a file comes with every slab that is lent on this connection, for the borrower to map, and which.
-    pub sharing: Option<Sharing>,
+    /// What comes along with every slab that is lent on this connection.
+    pub passing: Passing,
 }
 
 impl Terms {
@@ -169,12 +182,13 @@ pub fn encode_welcome(terms: &Terms) -> [u8; WELCOME_BYTES] {
     put(&mut bytes, 8, VERSION);
     bytes[16..32].copy_from_slice(&terms.token.0);
     put(&mut bytes, 32, terms.slab_bytes);
-    let sharing = match terms.sharing {
-        None => 0,
-        Some(Sharing::Each) => 1,
-        Some(Sharing::Whole) => 2,
+    let passing = match terms.passing {
+        Passing::Nothing => 0,
+        Passing::Files(Sharing::Each) => 1,
+        Passing::Files(Sharing::Whole) => 2,
+        Passing::Keys => 3,
     };
-    put(&mut bytes, 36, sharing);
+    put(&mut bytes, 36, passing);
     bytes[40..48].copy_from_slice(&terms.capacity.to_le_bytes());
     bytes
 }
@@ -201,14 +215,15 @@ pub fn decode_welcome(bytes: &[u8; WELCOME_BYTES]) -> Welcome {
         let empty = bytes[16..].iter().all(|byte| *byte == 0);
         return if empty { Welcome::Refused { theirs, code } } else { Welcome::Foreign };
     }
-    let sharing = match get(bytes, 36) {
-        0 => None,
-        1 => Some(Sharing::Each),
-        2 => Some(Sharing::Whole),
+    let passing = match get(bytes, 36) {
+        0 => Passing::Nothing,
+        1 => Passing::Files(Sharing::Each),
+        2 => Passing::Files(Sharing::Whole),
+        3 => Passing::Keys,
         _ => return Welcome::Foreign,
     };
     let capacity = u64::from(get(bytes, 40)) | u64::from(get(bytes, 44)) << 32;
-    Welcome::Welcome(Terms { token: token_at(bytes, 16), slab_bytes: get(bytes, 32), capacity, sharing })
+    Welcome::Welcome(Terms { token: token_at(bytes, 16), slab_bytes: get(bytes, 32), capacity, passing })
 }
 
 /// Writes a request.
@@ -284,6 +299,20 @@ pub fn decode_reply(bytes: &[u8; REPLY_BYTES]) -> Option<(Tag, Reply)> {
     Some((Tag(tag), reply))
 }
 
+/// Writes the key to a slab.
+pub fn encode_key(key: MemoryKey) -> [u8; KEY_BYTES] {
+    let mut bytes = [0; KEY_BYTES];
+    bytes[..8].copy_from_slice(&key.address.to_le_bytes());
+    put(&mut bytes, 8, key.key);
+    bytes
+}
+
+/// Reads the key to a slab.
+pub fn decode_key(bytes: &[u8; KEY_BYTES]) -> MemoryKey {
+    let address = u64::from(get(bytes, 0)) | u64::from(get(bytes, 4)) << 32;
+    MemoryKey { address, key: get(bytes, 8) }
+}
+
 #[inline]
 fn put(bytes: &mut [u8], at: usize, value: u32) {
     bytes[at..at + 4].copy_from_slice(&value.to_le_bytes());
@@ -338,6 +367,11 @@ mod tests {
         }
 
         #[test]
+        fn a_key_survives_the_wire(address: u64, key: u32) {
+            prop_assert_eq!(decode_key(&encode_key(MemoryKey { address, key })), MemoryKey { address, key });
+        }
+
+        #[test]
         fn what_decodes_is_what_was_encoded(request: [u8; REQUEST_BYTES], reply: [u8; REPLY_BYTES]) {
             if let Some((tag, decoded)) = decode_request(&request) {
                 prop_assert_eq!(encode_request(tag, decoded), request);
@@ -355,9 +389,9 @@ mod tests {
             prop_assert_eq!(decode_welcome(&refusal), decoded);
             refusal[at] = 1 << bit;
             prop_assert_eq!(decode_welcome(&refusal), Welcome::Foreign);
-            let terms = Terms { token: BorrowerToken([1; 16]), slab_bytes: 1 << 18, capacity: 1 << 30, sharing: None };
+            let terms = Terms { token: BorrowerToken([1; 16]), slab_bytes: 1 << 18, capacity: 1 << 30, passing: Passing::Nothing };
             let mut welcome = encode_welcome(&terms);
-            welcome[36] = 3 + bit as u8;
+            welcome[36] = 4 + bit as u8;
             prop_assert_eq!(decode_welcome(&welcome), Welcome::Foreign);
             welcome[36] = 0;
             welcome[37 + at % 3] = 1 << bit;
@@ -365,13 +399,14 @@ mod tests {
         }
 
         #[test]
-        fn a_handshake_survives_the_wire(token: [u8; 16], slab_bytes: u32, capacity: u64, sharing in 0usize..3) {
+        fn a_handshake_survives_the_wire(token: [u8; 16], slab_bytes: u32, capacity: u64, passing in 0usize..4) {
             let token = BorrowerToken(token);
             for intent in [Intent::New, Intent::Join(token)] {
                 prop_assert_eq!(decode_hello(&encode_hello(intent)), Hello::Speaks(intent));
             }
-            let sharing = [None, Some(Sharing::Each), Some(Sharing::Whole)][sharing];
-            let terms = Terms { token, slab_bytes, capacity, sharing };
+            let files = [Sharing::Each, Sharing::Whole].map(Passing::Files);
+            let passing = [Passing::Nothing, files[0], files[1], Passing::Keys][passing];
+            let terms = Terms { token, slab_bytes, capacity, passing };
             prop_assert_eq!(decode_welcome(&encode_welcome(&terms)), Welcome::Welcome(terms));
         }
     }

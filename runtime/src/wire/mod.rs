@@ -14,7 +14,7 @@
 //! All numbers are little-endian. Fields called zero must be zero.
 //! ```text
 //! hello    32 B  magic 8 | version u32 | intent u32: 0 new borrower, 1 join | token 16 B (zero if new)
-//! welcome  48 B  magic 8 | version u32 | ending u32: 0 welcome              | token 16 B | slab bytes u32 | files u32 | capacity u64
+//! welcome  48 B  magic 8 | version u32 | ending u32: 0 welcome              | token 16 B | slab bytes u32 | with u32 | capacity u64
 //!
 //! request  20 B  kind u8 | zero u8, u16 | tag u32 | slab u32 | offset u32 | len u32
 //!          0x01  read                                slab       offset       1..=256 KiB
@@ -25,12 +25,12 @@
 //! reply    12 B  kind u8 | code u8 | zero u16 | tag u32 | value u32
 //!          0x81  read      0                              len                                  + len bytes
 //!          0x82  written   0                              0
-//!          0x83  lent      0 done, 1 full, 2 no memory    slab (0 if not done)
+//!          0x83  lent      0 done, 1 full, 2 no memory    slab (0 if not done)                 + the key, if done and keys are passed
 //!          0x84  returned  0                              0
 //!          0xff  end       an ending                      0                 tag 0; the last frame
 //! ```
-//! *Files* says whether a file comes with the first byte of each *lent* (Unix sockets only): 0 none, 1 one for each slab, 2 the one in
-//! which all slabs lie.
+//! *With* says what comes with each *lent*: 0 nothing; with its first byte, over Unix sockets, a file, 1 one for each slab, 2 the one in which all slabs lie; 3, by RDMA, the
+//! slab's key, 12 bytes: address u64 | key u32. There the server serves no reads and writes.
 //!
 //! The first 16 bytes of hello and welcome are the same in every version, so that ends of different versions can tell each
 //! other so. A refusal is a welcome whose ending isn't 0 and whose other fields are zero.

@@ -8,10 +8,10 @@
 #![forbid(unsafe_code)]
 
 use super::ending::Ending;
-use super::frame::{self, HELLO_BYTES, Hello, REPLY_BYTES, REQUEST_BYTES, Reply, Request, Tag, Terms};
+use super::frame::{self, HELLO_BYTES, Hello, Passing, REPLY_BYTES, REQUEST_BYTES, Reply, Request, Tag, Terms};
 use super::lender::{Lender, Membership};
 use super::outbuf::OutBuf;
-use crate::slab::{BorrowerId, SlabError};
+use crate::slab::{BorrowerId, Export, SlabError};
 use crate::transport::{MAX_OP_BYTES, SlabPos};
 use std::collections::VecDeque;
 use std::fs::File;
@@ -34,7 +34,7 @@ pub const STALL_TIMEOUT: Duration = Duration::from_secs(60);
 pub struct ServerSession {
     lender: Arc<Lender>,
     membership: Option<Membership>,
-    passes_files: bool,
+    along: Along,
     /// Files to be passed, each with the byte of the output (of all that is ever sent) that it goes with.
     files: VecDeque<(u64, Arc<File>)>,
     input: Input,
@@ -44,6 +44,24 @@ pub struct ServerSession {
     ended: Option<Ending>,
     /// When the connection was opened, until it has said hello; then when output was first seen waiting without progress.
     waiting_since: Option<Instant>,
+}
+
+/// How slabs can be made to be reached by the borrower itself.
+#[derive(Clone)]
+enum Along {
+    Nothing,
+    Files,
+    Keys(Arc<dyn Export>),
+}
+
+impl std::fmt::Debug for Along {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Along::Nothing => "Nothing",
+            Along::Files => "Files",
+            Along::Keys(_) => "Keys",
+        })
+    }
 }
 
 /// Where in the stream of input the session is.
@@ -65,7 +83,7 @@ impl ServerSession {
         Self {
             lender,
             membership: None,
-            passes_files: false,
+            along: Along::Nothing,
             files: VecDeque::new(),
             input: Input::Hello,
             partial: [0; HELLO_BYTES],
@@ -78,7 +96,12 @@ impl ServerSession {
 
     /// The same, for a connection that can pass files to its client: its owner sends what [`file`](Self::file) says.
     pub fn passing_files(lender: Arc<Lender>, now: Instant) -> Self {
-        Self { passes_files: true, ..Self::new(lender, now) }
+        Self { along: Along::Files, ..Self::new(lender, now) }
+    }
+
+    /// The same, for a connection whose client reads and writes slabs by itself, with keys that `export` makes. It is for control only.
+    pub fn passing_keys(lender: Arc<Lender>, now: Instant, export: Arc<dyn Export>) -> Self {
+        Self { along: Along::Keys(export), ..Self::new(lender, now) }
     }
 
     /// The next file to pass, and how many bytes of the output come before the byte that it goes with. A send must not go beyond that byte
@@ -225,7 +248,11 @@ impl ServerSession {
             token: membership.token,
             slab_bytes: store.slab_bytes(),
             capacity: store.capacity(),
-            sharing: if self.passes_files { store.sharing() } else { None },
+            passing: match (&self.along, store.sharing()) {
+                (Along::Files, Some(sharing)) => Passing::Files(sharing),
+                (Along::Files, None) | (Along::Nothing, _) => Passing::Nothing,
+                (Along::Keys(_), _) => Passing::Keys,
+            },
         }));
         self.membership = Some(membership);
         self.waiting_since = None;
@@ -239,6 +266,7 @@ impl ServerSession {
         let who = self.who()?;
         let store = self.lender.store();
         match request {
+            Request::Read { .. } | Request::Write { .. } if matches!(self.along, Along::Keys(_)) => return Err(Ending::BadFrame),
             Request::Read { at, len } => {
                 if len == 0 || len as usize > MAX_OP_BYTES {
                     return Err(Ending::BadLength);
@@ -260,16 +288,26 @@ impl ServerSession {
                 self.input = Input::Payload { tag, at, left: len };
             }
             Request::Borrow => {
-                let lent = if self.passes_files { store.lend_file(who) } else { store.lend(who).map(|slab| (slab, None)) };
-                let reply = match lent {
-                    Ok((slab, file)) => {
+                let lent = match &self.along {
+                    Along::Nothing => store.lend(who).map(|slab| (slab, None, None)),
+                    Along::Files => store.lend_file(who).map(|(slab, file)| (slab, file, None)),
+                    Along::Keys(export) => store.lend_exported(who, &**export).map(|(slab, key)| (slab, None, Some(key))),
+                };
+                let (reply, key) = match lent {
+                    Ok((slab, file, key)) => {
                         self.files.extend(file.map(|file| (self.out.next_appended(), file)));
-                        Reply::Lent(slab)
+                        (Reply::Lent(slab), key)
                     }
-                    Err(SlabError::Full { .. }) => Reply::Full,
-                    Err(_) => Reply::NoMemory,
+                    Err(SlabError::Full { .. }) => (Reply::Full, None),
+                    Err(error) => {
+                        tracing::warn!(%error, "a slab can't be lent");
+                        (Reply::NoMemory, None)
+                    }
                 };
                 self.out.push(&frame::encode_reply(tag, reply));
+                if let Some(key) = key {
+                    self.out.push(&frame::encode_key(key));
+                }
             }
             Request::Return(slab) => {
                 store.take_back(who, slab).map_err(|error| ending_for(&error))?;

@@ -15,7 +15,7 @@ const SLAB: u32 = 2 * STRIPE_BYTES as u32;
 const TIMEOUT: Duration = Duration::from_secs(5);
 
 fn some_terms() -> Terms {
-    Terms { token: BorrowerToken([1; 16]), slab_bytes: SLAB, capacity: 1 << 30, sharing: None }
+    Terms { token: BorrowerToken([1; 16]), slab_bytes: SLAB, capacity: 1 << 30, passing: Passing::Nothing }
 }
 
 fn lender(slabs: u64) -> Arc<Lender> {

@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use crate::error::TransportError;
-use crate::transport::stream::{Limits, Socket};
+use crate::transport::stream::{Limits, Socket, Until, wait_for_file};
 use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendFlags, SocketAddrUnix, SocketFlags,
@@ -11,7 +11,7 @@ use rustix::net::{
 use std::fs::File;
 use std::io::{self, ErrorKind, IoSliceMut};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -55,12 +55,6 @@ impl UnixSocket {
     }
 }
 
-impl AsFd for UnixSocket {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
-    }
-}
-
 impl Socket for UnixSocket {
     fn receive(&mut self, into: &mut [u8], files: &mut Vec<File>) -> io::Result<usize> {
         // One receive brings one file at most, because the kernel stops behind it.
@@ -85,5 +79,9 @@ impl Socket for UnixSocket {
     fn send(&mut self, bytes: &[u8]) -> io::Result<usize> {
         // Not `write`, which raises SIGPIPE in programs that don't ignore it.
         Ok(rustix::net::send(&self.0, bytes, SendFlags::NOSIGNAL)?)
+    }
+
+    fn wait(&mut self, until: Until, at_most: Duration) {
+        wait_for_file(self.0.as_fd(), until, at_most);
     }
 }

@@ -10,7 +10,7 @@ use crate::transport::immediate::ImmediateSession;
 use crate::transport::stream::{Connection, Control, Limits};
 use crate::transport::{ImmediateAccess, Session, SlabId, Transport};
 use crate::wire::client::LONGEST_TIMEOUT;
-use crate::wire::frame::{Intent, Terms};
+use crate::wire::frame::{Intent, Passing, Terms};
 use crate::wire::uses::MAX_SLABS;
 use std::fmt;
 use std::path::PathBuf;
@@ -65,7 +65,7 @@ impl ShmTransport {
         let socket = UnixSocket::connect(&config.path, limits)?;
         let trusted = socket.peer_is_trusted();
         let (anchor, terms) = Connection::open(socket, Intent::New, limits)?;
-        let Some(sharing) = terms.sharing else {
+        let Passing::Files(sharing) = terms.passing else {
             return Err(TransportError::Protocol("it lends no memory that can be mapped".into()));
         };
         let slabs = terms.slabs();
@@ -90,7 +90,7 @@ impl ShmTransport {
         let limits = limits(&self.config, by.min(Instant::now() + self.config.connect_timeout));
         let socket = UnixSocket::connect(&self.config.path, limits)?;
         let (connection, terms) = Connection::open(socket, Intent::Join(self.terms.token), limits)?;
-        if (terms.slab_bytes, terms.sharing) != (self.terms.slab_bytes, self.terms.sharing) {
+        if (terms.slab_bytes, terms.passing) != (self.terms.slab_bytes, self.terms.passing) {
             return Err(TransportError::Protocol("it changed the size of its slabs, or how it lends them".into()));
         }
         Ok(connection)
@@ -111,8 +111,9 @@ impl Transport for ShmTransport {
     }
 
     fn borrow_slab(&self) -> Result<SlabId, TransportError> {
-        let (slab, file) = self.control.borrow_slab(|by| self.join(by))?;
-        let file = file.ok_or_else(|| TransportError::Protocol(format!("it lent slab {} without a file", slab.0)))?;
+        let lent = self.control.borrow_slab(|by| self.join(by))?;
+        let slab = lent.slab;
+        let file = lent.file.ok_or_else(|| TransportError::Protocol(format!("it lent slab {} without a file", slab.0)))?;
         let mapped = file::offset_in(&file, slab, self.terms.slab_bytes, self.sharing, self.trusted)
             .and_then(|offset| self.mapped.map(slab, &file, offset));
         match mapped {

@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::Socket;
-use super::wait::{Until, wait};
+use super::Until;
 use crate::error::TransportError;
 use crate::transport::{Completion, Progress};
 use crate::wire::frame::{Intent, Terms};
@@ -107,7 +107,7 @@ impl<S: Socket> Connection<S> {
         }
         self.session.trim();
         let until = if self.session.output().is_empty() { Until::Readable } else { Until::ReadableOrWritable };
-        wait(self.socket.as_fd(), until, at_most);
+        self.socket.wait(until, at_most);
     }
 
     /// Asks for a slab, or returns one, and waits for the answer until `deadline`.

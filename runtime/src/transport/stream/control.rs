@@ -3,6 +3,7 @@
 
 use super::{Connection, Socket};
 use crate::error::TransportError;
+use crate::slab::MemoryKey;
 use crate::transport::SlabId;
 use crate::wire::{ControlDone, ControlVerb};
 use std::fs::File;
@@ -17,20 +18,31 @@ pub(in crate::transport) struct Control<S> {
     place: Mutex<Option<Connection<S>>>,
 }
 
+/// A slab that has been borrowed, with what came along.
+#[derive(Debug)]
+pub(in crate::transport) struct Lent {
+    pub(in crate::transport) slab: SlabId,
+    /// Its file, where slabs are passed as files.
+    pub(in crate::transport) file: Option<File>,
+    /// The key to it, where keys are passed.
+    #[cfg_attr(not(feature = "rdma"), expect(dead_code, reason = "only RDMA has a use for keys"))]
+    pub(in crate::transport) key: Option<MemoryKey>,
+}
+
 impl<S: Socket> Control<S> {
     /// Control by `connection`; each exchange takes at most `timeout`.
     pub(in crate::transport) fn new(connection: Option<Connection<S>>, timeout: Duration) -> Self {
         Self { timeout, place: Mutex::new(connection) }
     }
 
-    /// Borrows a slab; with it comes its file, where slabs are passed as files. `join` opens a connection, by the time it is given.
+    /// Borrows a slab. `join` opens a connection, by the time it is given.
     pub(in crate::transport) fn borrow_slab(
         &self,
         join: impl FnOnce(Instant) -> Result<Connection<S>, TransportError>,
-    ) -> Result<(SlabId, Option<File>), TransportError> {
+    ) -> Result<Lent, TransportError> {
         match self.exchange(ControlVerb::Borrow, join)? {
-            (ControlDone::Borrowed(slab), file) => Ok((slab?, file)),
-            (ControlDone::Returned(_), _) => Err(mixed_up()),
+            (ControlDone::Borrowed(slab), file, key) => Ok(Lent { slab: slab?, file, key }),
+            (ControlDone::Returned(_), ..) => Err(mixed_up()),
         }
     }
 
@@ -41,8 +53,8 @@ impl<S: Socket> Control<S> {
         join: impl FnOnce(Instant) -> Result<Connection<S>, TransportError>,
     ) -> Result<(), TransportError> {
         match self.exchange(ControlVerb::Return(slab), join)? {
-            (ControlDone::Returned(result), _) => result,
-            (ControlDone::Borrowed(_), _) => Err(mixed_up()),
+            (ControlDone::Returned(result), ..) => result,
+            (ControlDone::Borrowed(_), ..) => Err(mixed_up()),
         }
     }
 
@@ -50,7 +62,7 @@ impl<S: Socket> Control<S> {
         &self,
         verb: ControlVerb,
         join: impl FnOnce(Instant) -> Result<Connection<S>, TransportError>,
-    ) -> Result<(ControlDone, Option<File>), TransportError> {
+    ) -> Result<(ControlDone, Option<File>, Option<MemoryKey>), TransportError> {
         // Before the lock: whoever waits for a slow exchange of another thread has waited for the same server.
         let deadline = Instant::now() + self.timeout;
         let mut place = self.place.lock().unwrap_or_else(PoisonError::into_inner);
@@ -66,7 +78,7 @@ impl<S: Socket> Control<S> {
             None => place.insert(join(deadline)?),
         };
         let done = connection.control(verb, deadline)?;
-        Ok((done, connection.session.take_file()))
+        Ok((done, connection.session.take_file(), connection.session.take_key()))
     }
 }
 

@@ -7,15 +7,15 @@ use std::time::Duration;
 
 /// What a socket is waited for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Until {
+pub(in crate::transport) enum Until {
     /// There is something to receive.
     Readable,
     /// There is something to receive, or room to send.
     ReadableOrWritable,
 }
 
-/// Sleeps until `socket` is ready, but at most for `at_most`. May return early.
-pub(super) fn wait(socket: BorrowedFd<'_>, until: Until, at_most: Duration) {
+/// [`Socket::wait`](super::Socket::wait) for sockets of the system's.
+pub(in crate::transport) fn wait_for_file(socket: BorrowedFd<'_>, until: Until, at_most: Duration) {
     let events = match until {
         Until::Readable => PollFlags::IN,
         Until::ReadableOrWritable => PollFlags::IN | PollFlags::OUT,

@@ -10,7 +10,7 @@ pub(super) fn without_scheme(written: &str) -> &str {
 }
 
 /// The socket addresses that `HOST:PORT` stands for; at least one. Asks the system's resolver, which has a timeout of its own.
-pub(super) fn resolve(written: &str) -> Result<Vec<SocketAddr>, TransportError> {
+pub(in crate::transport) fn resolve(written: &str) -> Result<Vec<SocketAddr>, TransportError> {
     let address = without_scheme(written);
     let malformed = match address.rsplit_once(':') {
         Some((host, port)) => host.is_empty() || port.parse::<u16>().is_err(),

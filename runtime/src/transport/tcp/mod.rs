@@ -22,4 +22,6 @@ mod session;
 mod socket;
 mod transport;
 
+#[cfg(feature = "rdma")]
+pub(super) use address::resolve;
 pub use transport::{TcpConfig, TcpTransport};

@@ -2,11 +2,12 @@
 #![forbid(unsafe_code)]
 
 use crate::error::TransportError;
-use crate::transport::stream::{Limits, Socket};
+use crate::transport::stream::{Limits, Socket, Until, wait_for_file};
 use socket2::{SockRef, TcpKeepalive};
 use std::fs::File;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 /// A peer that is gone without a word is probed after this, and then (nine times on Linux) at a third of it.
@@ -19,6 +20,10 @@ impl Socket for TcpStream {
 
     fn send(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.write(bytes)
+    }
+
+    fn wait(&mut self, until: Until, at_most: Duration) {
+        wait_for_file(self.as_fd(), until, at_most);
     }
 }
 

@@ -107,7 +107,7 @@ impl Transport for TcpTransport {
 
     fn borrow_slab(&self) -> Result<SlabId, TransportError> {
         self.return_ready();
-        let (slab, _) = self.control.borrow_slab(|by| self.join(by))?;
+        let slab = self.control.borrow_slab(|by| self.join(by))?.slab;
         self.uses.lent(slab);
         Ok(slab)
     }
