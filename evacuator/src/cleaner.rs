@@ -61,13 +61,7 @@ fn pass(memory: &Memory, log: &mut FarLog) -> Result<()> {
     let mut moves = Vec::new();
     let mut outcome = Ok(());
     for sealed in log.emptiest(memory, SEGMENTS_PER_PASS) {
-        let mut bytes = log.buffer();
-        bytes.resize(sealed.used, 0);
-        outcome = read_segment(memory, sealed, bytes).and_then(|bytes| {
-            let outcome = evacuate(memory, log, sealed, &bytes, &mut moves);
-            log.recycle(bytes);
-            outcome
-        });
+        outcome = read_segment(memory, sealed).and_then(|bytes| evacuate(memory, log, sealed, bytes.as_slice(), &mut moves));
         if outcome.is_err() {
             break;
         }
@@ -83,15 +77,17 @@ fn pass(memory: &Memory, log: &mut FarLog) -> Result<()> {
     outcome.and(drained.error.map_or(Ok(()), Err))
 }
 
-/// Reads a segment into `bytes`, which is as long.
-fn read_segment(memory: &Memory, sealed: Sealed, mut bytes: Vec<u8>) -> Result<Vec<u8>> {
+/// Reads a segment.
+fn read_segment(memory: &Memory, sealed: Sealed) -> Result<IoBuf> {
+    let mut bytes = memory.buffers().take();
+    bytes.grow(sealed.used);
     let (server, at, _) = memory.far().locate(FarAddr::new(sealed.id, 0))?;
     let server = &memory.far().servers()[server];
     if let Some(lent) = server.immediate() {
-        lent.read_at(at, &mut bytes).map_err(|cause| server.error(cause))?;
-        return Ok(bytes);
+        lent.read_at(at, bytes.as_mut_slice()).map_err(|cause| server.error(cause))?;
+        return Ok(bytes.into());
     }
-    server.transfer(Verb::Read, at, IoBuf::from(bytes)).map(IoBuf::into_vec)
+    server.transfer(Verb::Read, at, bytes.into())
 }
 
 /// Appends the live images of a segment to the cleaner's stream.

@@ -22,7 +22,7 @@ use farptr_runtime::addr::{FAR_SEGMENT_BYTES, FarAddr, FarSegmentId, SlotId};
 use farptr_runtime::far::image::{self, image_bytes};
 use farptr_runtime::far::{unblock, wait_for};
 use farptr_runtime::memory::Memory;
-use farptr_runtime::transport::{Completion, IoBuf, Op, Session, Submit, Token, Verb};
+use farptr_runtime::transport::{Completion, IoBuf, Op, PoolBuf, Session, Submit, Token, Verb};
 use farptr_runtime::{Error, Result, TransportError};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
@@ -43,11 +43,6 @@ pub struct Batch(u64);
 /// Writes in flight to one server. Each is up to 256 KiB in a buffer of its own, outside the local budget.
 const MAX_WRITES: usize = 4;
 
-/// Buffers kept for later use: as many as can be in flight and being filled, and the cleaner's. They are of one size and are not given back to the
-/// allocator, because a general allocator falls to pieces under buffers of any size up to 256 KiB that one thread takes and another frees: with
-/// glibc up to 32 MiB of resident memory.
-const SPARE_BUFFERS: usize = MAX_WRITES + 3;
-
 /// Free far segments that write-back leaves to the cleaner when no server lends more: without a place to copy to, nothing could be cleaned.
 const KEPT_FOR_CLEANING: usize = 1;
 
@@ -62,7 +57,7 @@ struct Open {
     /// Bytes of the segment that have been sent.
     sent: usize,
     /// What comes behind them.
-    buffer: Vec<u8>,
+    buffer: PoolBuf,
     batch: Batch,
 }
 
@@ -92,7 +87,6 @@ pub struct FarLog {
     /// Segments the cleaner could not read to the end. They are left alone.
     damaged: BTreeSet<FarSegmentId>,
     writers: Vec<Option<Box<dyn Session>>>,
-    spare: Vec<Vec<u8>>,
     /// No server lends more.
     full: bool,
     next_batch: u64,
@@ -118,9 +112,7 @@ impl FarLog {
         let bytes = image_bytes(contents.len());
         let open = self.open[stream as usize].as_mut().expect("a segment was opened just now");
         let addr = FarAddr::new(open.id, open.used());
-        let start = open.buffer.len();
-        open.buffer.resize(start + bytes, 0);
-        image::encode(slot, open.incarnation, addr, contents, &mut open.buffer[start..]);
+        image::encode(slot, open.incarnation, addr, contents, open.buffer.grow(bytes));
         memory.far().revive(addr, bytes);
         Ok((addr, open.batch))
     }
@@ -144,21 +136,8 @@ impl FarLog {
         let incarnation = memory.far().begin_use(id)?;
         memory.far().count_used_segments(1);
         let batch = self.new_batch();
-        self.open[stream as usize] = Some(Open { id, incarnation, sent: 0, buffer: self.buffer(), batch });
+        self.open[stream as usize] = Some(Open { id, incarnation, sent: 0, buffer: memory.buffers().take(), batch });
         Ok(())
-    }
-
-    /// An empty buffer with room for a segment.
-    pub fn buffer(&mut self) -> Vec<u8> {
-        self.spare.pop().unwrap_or_else(|| Vec::with_capacity(FAR_SEGMENT_BYTES))
-    }
-
-    /// Takes back what `buffer` gave.
-    pub fn recycle(&mut self, mut buffer: Vec<u8>) {
-        if self.spare.len() < SPARE_BUFFERS && buffer.capacity() >= FAR_SEGMENT_BYTES {
-            buffer.clear();
-            self.spare.push(buffer);
-        }
     }
 
     fn new_batch(&mut self) -> Batch {
@@ -185,8 +164,7 @@ impl FarLog {
 
     fn seal(&mut self, memory: &Memory, stream: Stream) {
         self.flush_stream(memory, stream);
-        if let Some(mut open) = self.open[stream as usize].take() {
-            self.recycle(std::mem::take(&mut open.buffer));
+        if let Some(open) = self.open[stream as usize].take() {
             self.sealed.insert(open.id, open.used());
             self.free_if_dead(memory, open.id);
         }
@@ -203,7 +181,7 @@ impl FarLog {
         if self.open[stream as usize].as_ref().is_none_or(|open| open.buffer.is_empty()) {
             return;
         }
-        let (batch, empty) = (self.new_batch(), self.buffer());
+        let (batch, empty) = (self.new_batch(), memory.buffers().take());
         let open = self.open[stream as usize].as_mut().expect("looked at just now");
         let (id, offset, sending) = (open.id, open.sent, open.batch);
         let bytes = std::mem::replace(&mut open.buffer, empty);
@@ -224,13 +202,11 @@ impl FarLog {
         Some(place.0)
     }
 
-    fn write(&mut self, memory: &Memory, id: FarSegmentId, offset: usize, bytes: Vec<u8>, batch: Batch) -> Result<()> {
+    fn write(&mut self, memory: &Memory, id: FarSegmentId, offset: usize, bytes: PoolBuf, batch: Batch) -> Result<()> {
         let (number, at, _) = memory.far().locate(FarAddr::new(id, offset))?;
         let server = &memory.far().servers()[number];
         if let Some(lent) = server.immediate() {
-            let written = lent.write_at(at, &bytes).map_err(|cause| server.error(cause));
-            self.recycle(bytes);
-            written?;
+            lent.write_at(at, bytes.as_slice()).map_err(|cause| server.error(cause))?;
             self.writing.remove(&batch);
             return Ok(());
         }
@@ -267,8 +243,7 @@ impl FarLog {
         if let Some(session) = &mut self.writers[number] {
             wait_for(&mut **session, &mut done);
         }
-        for Completion { token, buf, result, .. } in done {
-            self.recycle(buf.into_vec());
+        for Completion { token, result, .. } in done {
             let batch = Batch(token.0);
             match result {
                 Ok(()) => drop(self.writing.remove(&batch)),

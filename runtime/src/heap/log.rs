@@ -5,12 +5,14 @@ use crate::addr::ObjectAddr;
 use crate::arena::{Arena, HUGE_PAGE};
 use crate::budget::{Budget, Party};
 use crate::poison;
+use crate::transport::LocalMemory;
 use crossbeam_utils::CachePadded;
 use std::alloc::Layout;
 use std::collections::VecDeque;
+use std::fmt;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Bytes of the smallest and the largest segment. Smaller ones would be full of headers of large objects; larger ones make rounds
 /// long without making anything cheaper.
@@ -66,7 +68,6 @@ impl Segments {
 }
 
 /// The log of one far memory.
-#[derive(Debug)]
 pub struct Heap {
     arena: Arena,
     segment_bytes: usize,
@@ -81,6 +82,8 @@ pub struct Heap {
     /// Whether fewer segments than the low watermark are left.
     low: AtomicBool,
     watermarks: Watermarks,
+    /// Who is told before pages are given back.
+    known_to: Vec<Arc<dyn LocalMemory>>,
 }
 
 /// How many free segments make evacuation start, and how many let it stop.
@@ -135,7 +138,14 @@ impl Heap {
             committed: AtomicUsize::new(0),
             low: AtomicBool::new(false),
             watermarks: Watermarks::for_heap(count, reserve),
+            known_to: Vec::new(),
         })
+    }
+
+    /// Tells a device of the log's memory: objects will be read right into their places.
+    pub fn attach(&mut self, to: Arc<dyn LocalMemory>) {
+        to.attach(self.arena.base()..self.arena.base() + self.arena.len(), self.segment_bytes);
+        self.known_to.push(to);
     }
 
     /// Bytes of a segment.
@@ -340,6 +350,9 @@ impl Heap {
 
     fn decommit(&self, id: SegmentId) {
         let start = id.0 as usize * self.segment_bytes;
+        for device in &self.known_to {
+            device.give_back(self.base_of(id)..self.base_of(id) + self.segment_bytes);
+        }
         // SAFETY: the segment is free: by the contract of `free` nobody refers to its bytes.
         unsafe { self.arena.decommit(start..start + self.segment_bytes) };
     }
@@ -381,6 +394,12 @@ impl Heap {
     pub fn segment_of(&self, addr: ObjectAddr) -> Option<SegmentId> {
         let offset = self.offset_of_header(addr);
         (offset < self.arena.len()).then(|| SegmentId((offset / self.segment_bytes) as u32))
+    }
+}
+
+impl fmt::Debug for Heap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Heap").field("arena", &self.arena).field("segment_bytes", &self.segment_bytes).finish_non_exhaustive()
     }
 }
 

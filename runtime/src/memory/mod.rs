@@ -42,8 +42,10 @@ use crate::heap::{Heap, LargeObjects};
 use crate::rcu::Rcu;
 use crate::scope;
 use crate::slot::{SlotTable, owner_of};
+use crate::transport::{BufferPool, MAX_OP_BYTES};
 use crate::word::{Slot, Stamp};
 use std::alloc::Layout;
+use std::io;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
@@ -58,6 +60,13 @@ const GHOST_STEPS: u16 = 29;
 
 /// Least local budget in bytes.
 pub const MIN_LOCAL_BUDGET: usize = 1 << 20;
+
+/// Buffers of a far segment that are in use at a time beside those in flight: one each for write-back and the cleaner, one to exchange for a full one, and one that is read for
+/// cleaning. More are memory of their own.
+const BUFFERS: usize = 4;
+
+/// Buffers in flight to one server, at most.
+const BUFFERS_PER_SERVER: usize = 4;
 
 /// How a memory is set up.
 #[derive(Debug, Clone, Copy)]
@@ -81,6 +90,7 @@ pub struct Memory {
     pub(crate) slots: SlotTable,
     pub(crate) far: FarSpace,
     pub(crate) large_fars: LargeFars,
+    buffers: Arc<BufferPool>,
     pub(crate) pins: pin::Overflow,
     pub(crate) counters: Counters,
     pub(crate) timeout: Duration,
@@ -108,8 +118,14 @@ impl Memory {
         // Two segments to relocate into, and a few pages of slots for pieces of large objects.
         let reserve = 2;
         let budget = Budget::new(local_budget, reserve * segment);
-        let heap = Heap::new(local_budget, shards.max(1), reserve)
-            .map_err(|e| Error::Config(format!("can't reserve {local_budget} bytes of address space for the local heap: {e}")))?;
+        let no_addresses = |what: &str, e: io::Error| Error::Config(format!("can't reserve address space for {what}: {e}"));
+        let mut heap = Heap::new(local_budget, shards.max(1), reserve)
+            .map_err(|e| no_addresses(&format!("a local heap of {local_budget} bytes"), e))?;
+        let buffers = BufferPool::new(BUFFERS + servers.len() * BUFFERS_PER_SERVER).map_err(|e| no_addresses("buffers", e))?;
+        for device in servers.iter().filter_map(|server| server.transport().local_memory()) {
+            device.attach(buffers.range(), MAX_OP_BYTES);
+            heap.attach(device);
+        }
         let ghost_step = (local_budget as u64 / STEPS_PER_TURNOVER).max(1);
         let memory = Arc::new_cyclic(|weak| Memory {
             budget,
@@ -118,6 +134,7 @@ impl Memory {
             slots: SlotTable::new(),
             far: FarSpace::new(servers, far_capacity),
             large_fars: LargeFars::default(),
+            buffers,
             pins: pin::Overflow::default(),
             counters: Counters::default(),
             timeout,
@@ -239,6 +256,11 @@ impl Memory {
     /// The far copies of large objects.
     pub fn large_fars(&self) -> &LargeFars {
         &self.large_fars
+    }
+
+    /// Buffers for far segments that are written or cleaned.
+    pub fn buffers(&self) -> &Arc<BufferPool> {
+        &self.buffers
     }
 
     /// What has been counted.

@@ -27,6 +27,7 @@ pub mod embedded;
 #[cfg(any(test, feature = "faults"))]
 pub mod faulty;
 mod immediate;
+mod pool;
 #[cfg(feature = "rdma")]
 pub mod rdma;
 pub mod shm;
@@ -36,6 +37,7 @@ pub(crate) mod stub;
 pub mod tcp;
 
 pub use buf::IoBuf;
+pub use pool::{BufferPool, PoolBuf};
 
 use crate::error::TransportError;
 use std::ops::Range;

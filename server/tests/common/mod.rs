@@ -30,7 +30,7 @@ impl Farmemd {
         Self::start_with(&["--unix", &path, "--capacity", capacity], folder)
     }
 
-    fn start_with(args: &[&str], folder: TempDir) -> Self {
+    pub(crate) fn start_with(args: &[&str], folder: TempDir) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_farmemd"))
             .args(args)
             .args(["--slab-size", "1MiB"])

@@ -8,7 +8,7 @@ use super::server::FaultyServer;
 use super::session::{FaultySession, damage_bytes};
 use crate::addr::FAR_UNIT;
 use crate::error::TransportError;
-use crate::transport::{ImmediateAccess, Session, SlabId, SlabPos, Transport, Verb};
+use crate::transport::{ImmediateAccess, LocalMemory, Session, SlabId, SlabPos, Transport, Verb};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -116,6 +116,10 @@ impl Transport for FaultyTransport {
             Immediate::Hidden => None,
             Immediate::Faulty => self.inner.immediate().map(|_| self as &dyn ImmediateAccess),
         }
+    }
+
+    fn local_memory(&self) -> Option<Arc<dyn LocalMemory>> {
+        self.inner.local_memory()
     }
 }
 
