@@ -10,7 +10,8 @@ use farptr_runtime::slab::{SlabStore, SlabStoreConfig, Supply};
 use farptr_runtime::transport::shm::{ShmConfig, ShmTransport};
 use farptr_runtime::transport::{ImmediateAccess, SlabId, SlabPos, Transport};
 use farptr_runtime::wire::frame::{
-    HELLO_BYTES, Hello, Intent, REQUEST_BYTES, Reply, Request, Terms, decode_hello, decode_request, encode_reply, encode_welcome,
+    HELLO_BYTES, Hello, Intent, Passing, REQUEST_BYTES, Reply, Request, Terms, decode_hello, decode_request, encode_reply,
+    encode_welcome,
 };
 use farptr_runtime::wire::{Lender, ServerSession};
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};

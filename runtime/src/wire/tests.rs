@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::client::GIVE_UP;
-use super::frame::{self, Intent, REPLY_BYTES, Reply, Request, Tag, Terms};
+use super::frame::{self, Intent, Passing, REPLY_BYTES, Reply, Request, Tag, Terms};
 use super::*;
 use crate::error::TransportError;
 use crate::slab::{STRIPE_BYTES, SlabStore, SlabStoreConfig, Supply};

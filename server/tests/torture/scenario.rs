@@ -307,7 +307,7 @@ fn daemon(number: usize) -> Arc<Daemon> {
 fn socket(daemon: &Daemon) -> PathBuf {
     let found = daemon.addresses().iter().find_map(|address| match address {
         Address::Unix(path) => Some(path.clone()),
-        Address::Tcp(_) => None,
+        Address::Tcp(_) | Address::Rdma(_) => None,
     });
     found.expect("it has a socket")
 }

@@ -18,7 +18,7 @@ pub(in crate::transport::rdma) struct Domain {
 
 // SAFETY: protection domains may be used by any thread; it is freed once, when nobody has the value any more.
 unsafe impl Send for Domain {}
-// SAFETY: as above.
+// SAFETY: as above; the identifier in it is not used through `&Domain`.
 unsafe impl Sync for Domain {}
 
 impl Domain {

@@ -19,9 +19,6 @@ struct Channel(NonNull<rdma_event_channel>);
 
 // SAFETY: the library's calls on a channel may be made by any thread; the value is the only owner.
 unsafe impl Send for Channel {}
-// SAFETY: as above; the only call through `&Channel` is `rdma_get_cm_event`, which reads a file descriptor.
-unsafe impl Sync for Channel {}
-
 impl Channel {
     fn new() -> io::Result<Self> {
         // SAFETY: takes no arguments; null is an error.
@@ -84,9 +81,6 @@ pub(in crate::transport::rdma) struct Id {
 
 // SAFETY: the library's calls on an identifier may be made by any thread; the value is its only owner.
 unsafe impl Send for Id {}
-// SAFETY: as above; what is called through `&Id` reads a file descriptor or fields that don't change after the identifier was bound to its device.
-unsafe impl Sync for Id {}
-
 impl Id {
     /// A new one, bound to nothing.
     pub(in crate::transport::rdma) fn new() -> io::Result<Self> {
