@@ -70,6 +70,9 @@ pub(crate) enum ServerAddr {
     Tcp(String),
     /// `farmemd` on this machine, by its socket; what it lends is mapped.
     Unix(PathBuf),
+    /// `farmemd` at `host:port` by RDMA, perhaps `@` a device of this machine.
+    #[cfg(feature = "rdma")]
+    Rdma(String),
 }
 
 impl fmt::Display for ServerAddr {
@@ -78,6 +81,8 @@ impl fmt::Display for ServerAddr {
             ServerAddr::Embedded => f.write_str("embedded:"),
             ServerAddr::Tcp(host_port) => write!(f, "tcp:{host_port}"),
             ServerAddr::Unix(path) => write!(f, "unix:{}", path.display()),
+            #[cfg(feature = "rdma")]
+            ServerAddr::Rdma(address) => write!(f, "rdma:{address}"),
         }
     }
 }
