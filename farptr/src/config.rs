@@ -73,6 +73,8 @@ pub(crate) enum ServerAddr {
     /// `farmemd` at `host:port` by RDMA, perhaps `@` a device of this machine.
     #[cfg(feature = "rdma")]
     Rdma(String),
+    /// `farmemd` at `host:port` or by any other way that it offers there, whichever is best.
+    Auto(String),
 }
 
 impl fmt::Display for ServerAddr {
@@ -83,6 +85,7 @@ impl fmt::Display for ServerAddr {
             ServerAddr::Unix(path) => write!(f, "unix:{}", path.display()),
             #[cfg(feature = "rdma")]
             ServerAddr::Rdma(address) => write!(f, "rdma:{address}"),
+            ServerAddr::Auto(host_port) => write!(f, "auto:{host_port}"),
         }
     }
 }

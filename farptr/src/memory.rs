@@ -9,6 +9,7 @@ use farptr_runtime::far::Server;
 use farptr_runtime::memory::{Memory, MemoryConfig, Relief, Stats};
 use farptr_runtime::scope::in_scope;
 use farptr_runtime::transport::Transport;
+use farptr_runtime::transport::auto::{self, AutoConfig};
 use farptr_runtime::transport::embedded::{EmbeddedConfig, EmbeddedTransport};
 use farptr_runtime::transport::shm::{ShmConfig, ShmTransport};
 use farptr_runtime::transport::tcp::{TcpConfig, TcpTransport};
@@ -102,7 +103,7 @@ impl Builder {
     }
 
     /// Adds a server: `tcp:host:port` (a `farmemd`), `unix:path` (a `farmemd` on this machine, whose memory is mapped), `rdma:host:port` (a
-    /// `farmemd` by RDMA; feature `rdma`), or `embedded:` (memory of this process, the default).
+    /// `farmemd` by RDMA; feature `rdma`), `auto:host` (a `farmemd` by the best of these), or `embedded:` (memory of this process, the default).
     #[must_use]
     pub fn server(mut self, address: impl Into<String>) -> Self {
         self.settings.servers.push(address.into());
@@ -197,6 +198,10 @@ fn embedded_lender(local_budget: usize, capacity: u64) -> Result<Arc<EmbeddedTra
     lender.map(Arc::new).map_err(|cause| Error::transport("embedded", cause))
 }
 
+fn by_the_best(host_port: &str, patience: Duration) -> Result<Arc<dyn Transport>, TransportError> {
+    auto::connect(AutoConfig { connect_timeout: patience, op_timeout: patience, ..AutoConfig::new(host_port) })
+}
+
 fn by_tcp(host_port: &str, patience: Duration) -> Result<Arc<dyn Transport>, TransportError> {
     let config = TcpConfig { connect_timeout: patience, op_timeout: patience, ..TcpConfig::new(host_port) };
     Ok(Arc::new(TcpTransport::connect(config)?))
@@ -250,6 +255,7 @@ impl FarMemory {
                     embedded.push(Arc::clone(&lender));
                     lender
                 }
+                ServerAddr::Auto(host_port) => by_the_best(host_port, patience).map_err(failed)?,
                 ServerAddr::Tcp(host_port) => by_tcp(host_port, patience).map_err(failed)?,
                 ServerAddr::Unix(path) => by_mapping(path, patience).map_err(failed)?,
                 #[cfg(feature = "rdma")]
@@ -302,7 +308,7 @@ impl FarMemory {
         self.inner.memory.stats()
     }
 
-    /// The servers, as they were given.
+    /// The servers, as they were given; of an `auto:host`, the way that was chosen.
     pub fn transport(&self) -> String {
         self.inner.memory.far().server_names()
     }

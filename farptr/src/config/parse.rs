@@ -3,6 +3,7 @@
 use super::{Given, ServerAddr};
 use farptr_runtime::Result;
 use farptr_runtime::bytes::parse_size;
+use farptr_runtime::transport::auto::with_port;
 use std::time::Duration;
 
 /// A size in bytes: `64MiB`, `1.5 GiB`, `500MB`, `1048576`.
@@ -26,9 +27,9 @@ pub(super) fn servers(given: Vec<Given<String>>) -> Result<Vec<Given<ServerAddr>
     given.into_iter().map(|one| one.try_map(|text| server(&text))).collect()
 }
 
-/// `embedded:`, `tcp:HOST:PORT`, `unix:PATH` or `rdma:HOST:PORT`.
+/// `embedded:`, `auto:HOST`, `tcp:HOST:PORT`, `unix:PATH` or `rdma:HOST:PORT`.
 pub(super) fn server(text: &str) -> Result<ServerAddr, String> {
-    const FORMS: &str = "write `tcp:HOST:PORT`, `unix:PATH`, `rdma:HOST:PORT` or `embedded:`";
+    const FORMS: &str = "write `auto:HOST`, `tcp:HOST:PORT`, `unix:PATH`, `rdma:HOST:PORT` or `embedded:`";
     let text = text.trim();
     match text.split_once(':') {
         Some(("embedded", "")) => Ok(ServerAddr::Embedded),
@@ -41,6 +42,12 @@ pub(super) fn server(text: &str) -> Result<ServerAddr, String> {
         Some(("unix", path)) => {
             socket_path(path).map_err(|problem| format!("server `{text}`: {problem}; write it like unix:/run/farmemd.sock"))?;
             Ok(ServerAddr::Unix(path.into()))
+        }
+        Some(("auto", address)) => {
+            let host_port = with_port(address);
+            host_and_port(&host_port)
+                .map_err(|problem| format!("server `{text}`: {problem}; write it like auto:192.0.2.1 or auto:192.0.2.1:7070"))?;
+            Ok(ServerAddr::Auto(host_port))
         }
         _ if host_and_port(text).is_ok() => Err(format!("server `{text}` names no transport; write `tcp:{text}`")),
         Some(("shm", _)) => {
@@ -166,6 +173,20 @@ mod tests {
     }
 
     #[test]
+    fn a_server_whose_ways_are_to_be_found_needs_no_port() {
+        for (given, meant) in [
+            ("memory", "memory:7070"),
+            ("192.0.2.1:7071", "192.0.2.1:7071"),
+            ("[2001:db8::1]", "[2001:db8::1]:7070"),
+            ("[2001:db8::1]:1", "[2001:db8::1]:1"),
+        ] {
+            let found = server(&format!("auto:{given}")).expect(given);
+            assert_eq!(found, ServerAddr::Auto(meant.into()));
+            assert_eq!(server(&found.to_string()), Ok(found), "written down it is the same");
+        }
+    }
+
+    #[test]
     fn rdma_is_for_programs_that_were_built_with_it() {
         for good in ["192.0.2.1:7471", "[fe80::1]:7471@rxe0", "memory:7471@mlx5_bond.0/2", "memory:7471@mlx5_0/1/3"] {
             let taken = server(&format!("rdma:{good}"));
@@ -190,6 +211,12 @@ mod tests {
             ("tcp:one,two:7070", "the host is not a name or an address"),
             ("tcp:one\u{200b}:7070", "the host is not a name or an address"),
             ("shm:/run/farmemd", "write `unix:PATH`"),
+            ("auto:", "the host is missing"),
+            ("auto:::1", "an IPv6 address must stand in brackets"),
+            ("auto:host:0", "port 0 can't be connected to"),
+            ("auto:host:", "the port is not a number"),
+            ("auto://host", "the port is not a number"),
+            ("auto:/run/farmemd", "the host is not a name or an address"),
             ("rdma:host", "the port is missing"),
             ("rdma:host:7471@", "is no device's name"),
             ("rdma:host:7471@../uverbs0", "is no device's name"),
