@@ -167,7 +167,7 @@ fn far_memory(options: &Options, survey: &Survey) -> Result<FarMemory> {
         .map_err(|_| Failure::Setting(format!("--local-memory: {budget} bytes are more than this machine can address")))?;
     let mut builder = FarMemory::builder().local_budget(budget);
     if let Some(server) = &options.server {
-        let has_scheme = ["tcp:", "unix:", "embedded:"].iter().any(|scheme| server.starts_with(scheme));
+        let has_scheme = ["auto:", "tcp:", "unix:", "rdma:", "embedded:"].iter().any(|scheme| server.starts_with(scheme));
         builder = builder.server(if has_scheme { server.clone() } else { format!("tcp:{server}") });
     }
     builder.build().map_err(|error| match error {

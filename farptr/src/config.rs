@@ -70,6 +70,11 @@ pub(crate) enum ServerAddr {
     Tcp(String),
     /// `farmemd` on this machine, by its socket; what it lends is mapped.
     Unix(PathBuf),
+    /// `farmemd` at `host:port` by RDMA, perhaps `@` a device of this machine.
+    #[cfg(feature = "rdma")]
+    Rdma(String),
+    /// `farmemd` at `host:port` or by any other way that it offers there, whichever is best.
+    Auto(String),
 }
 
 impl fmt::Display for ServerAddr {
@@ -78,6 +83,9 @@ impl fmt::Display for ServerAddr {
             ServerAddr::Embedded => f.write_str("embedded:"),
             ServerAddr::Tcp(host_port) => write!(f, "tcp:{host_port}"),
             ServerAddr::Unix(path) => write!(f, "unix:{}", path.display()),
+            #[cfg(feature = "rdma")]
+            ServerAddr::Rdma(address) => write!(f, "rdma:{address}"),
+            ServerAddr::Auto(host_port) => write!(f, "auto:{host_port}"),
         }
     }
 }

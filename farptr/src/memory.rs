@@ -9,12 +9,13 @@ use farptr_runtime::far::Server;
 use farptr_runtime::memory::{Memory, MemoryConfig, Relief, Stats};
 use farptr_runtime::scope::in_scope;
 use farptr_runtime::transport::Transport;
+use farptr_runtime::transport::auto::{self, AutoConfig};
 use farptr_runtime::transport::embedded::{EmbeddedConfig, EmbeddedTransport};
 use farptr_runtime::transport::shm::{ShmConfig, ShmTransport};
 use farptr_runtime::transport::tcp::{TcpConfig, TcpTransport};
-use farptr_runtime::{Error, Result};
+use farptr_runtime::{Error, Result, TransportError};
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -101,8 +102,8 @@ impl Builder {
         self
     }
 
-    /// Adds a server: `tcp:host:port` (a `farmemd`), `unix:path` (a `farmemd` on this machine, whose memory is mapped), or `embedded:`
-    /// (memory of this process, the default).
+    /// Adds a server: `tcp:host:port` (a `farmemd`), `unix:path` (a `farmemd` on this machine, whose memory is mapped), `rdma:host:port` (a
+    /// `farmemd` by RDMA; feature `rdma`), `auto:host` (a `farmemd` by the best of these), or `embedded:` (memory of this process, the default).
     #[must_use]
     pub fn server(mut self, address: impl Into<String>) -> Self {
         self.settings.servers.push(address.into());
@@ -197,6 +198,27 @@ fn embedded_lender(local_budget: usize, capacity: u64) -> Result<Arc<EmbeddedTra
     lender.map(Arc::new).map_err(|cause| Error::transport("embedded", cause))
 }
 
+fn by_the_best(host_port: &str, patience: Duration) -> Result<Arc<dyn Transport>, TransportError> {
+    auto::connect(AutoConfig { connect_timeout: patience, op_timeout: patience, ..AutoConfig::new(host_port) })
+}
+
+fn by_tcp(host_port: &str, patience: Duration) -> Result<Arc<dyn Transport>, TransportError> {
+    let config = TcpConfig { connect_timeout: patience, op_timeout: patience, ..TcpConfig::new(host_port) };
+    Ok(Arc::new(TcpTransport::connect(config)?))
+}
+
+fn by_mapping(path: &Path, patience: Duration) -> Result<Arc<dyn Transport>, TransportError> {
+    let config = ShmConfig { connect_timeout: patience, op_timeout: patience, ..ShmConfig::new(path) };
+    Ok(Arc::new(ShmTransport::connect(config)?))
+}
+
+#[cfg(feature = "rdma")]
+fn by_rdma(address: &str, patience: Duration) -> Result<Arc<dyn Transport>, TransportError> {
+    use farptr_runtime::transport::rdma::{RdmaConfig, RdmaTransport};
+    let config = RdmaConfig { connect_timeout: patience, op_timeout: patience, ..RdmaConfig::new(address) };
+    Ok(Arc::new(RdmaTransport::connect(config)?))
+}
+
 impl FarMemory {
     /// Begins to set up a far memory.
     pub fn builder() -> Builder {
@@ -226,28 +248,18 @@ impl FarMemory {
         let given = ways.transports();
         let named = if given.is_empty() { &settings.servers[..] } else { &[] };
         for address in named {
+            let (patience, failed) = (settings.timeout, |cause| Error::transport(address.to_string(), cause));
             let transport: Arc<dyn Transport> = match address {
                 ServerAddr::Embedded => {
                     let lender = embedded_lender(settings.local_budget, settings.far_capacity.unwrap_or(EMBEDDED_CAPACITY))?;
                     embedded.push(Arc::clone(&lender));
                     lender
                 }
-                ServerAddr::Tcp(host_port) => {
-                    let config = TcpConfig {
-                        connect_timeout: settings.timeout,
-                        op_timeout: settings.timeout,
-                        ..TcpConfig::new(host_port.clone())
-                    };
-                    Arc::new(TcpTransport::connect(config).map_err(|cause| Error::transport(address.to_string(), cause))?)
-                }
-                ServerAddr::Unix(path) => {
-                    let config = ShmConfig {
-                        connect_timeout: settings.timeout,
-                        op_timeout: settings.timeout,
-                        ..ShmConfig::new(path.clone())
-                    };
-                    Arc::new(ShmTransport::connect(config).map_err(|cause| Error::transport(address.to_string(), cause))?)
-                }
+                ServerAddr::Auto(host_port) => by_the_best(host_port, patience).map_err(failed)?,
+                ServerAddr::Tcp(host_port) => by_tcp(host_port, patience).map_err(failed)?,
+                ServerAddr::Unix(path) => by_mapping(path, patience).map_err(failed)?,
+                #[cfg(feature = "rdma")]
+                ServerAddr::Rdma(address) => by_rdma(address, patience).map_err(failed)?,
             };
             servers.push(Server::new(ways.to(transport)));
         }
@@ -296,7 +308,7 @@ impl FarMemory {
         self.inner.memory.stats()
     }
 
-    /// The servers, as they were given.
+    /// The servers, as they were given; of an `auto:host`, the way that was chosen.
     pub fn transport(&self) -> String {
         self.inner.memory.far().server_names()
     }

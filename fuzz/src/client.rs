@@ -5,7 +5,8 @@
 //! written to any more. A wrong answer fails the session, and a right one doesn't; neither does time before [`GIVE_UP`] timeouts. Every slab
 //! that the server lends is handed to the program or given back. A session that lives has all its tags again when all is
 //! answered; one that failed holds nothing and says nothing. Before the first breach of the protocol by the server this is checked to the letter, after it
-//! only what must hold whatever a server sends.
+//! only what must hold whatever a server sends. Where keys or files come along with slabs, a slab that the program gets has its own, and none is kept of one that came
+//! too late.
 #![forbid(unsafe_code)]
 
 mod server;
@@ -17,8 +18,9 @@ use farptr_runtime::transport::{Completion, IoBuf, MAX_OP_BYTES, Op as Transfer,
 use farptr_runtime::wire::client::{GIVE_UP, OUTPUT_LIMIT};
 use farptr_runtime::wire::frame::Intent;
 use farptr_runtime::wire::{ClientSession, ControlDone, ControlVerb};
-use server::{Kind, Lie, Server};
+use server::{Along, Kind, Lie, Server};
 use std::collections::HashMap;
+use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, Instant};
 
 /// Operations in flight: few, so that tags are used again.
@@ -96,12 +98,18 @@ struct World {
     now: Instant,
 }
 
-/// Runs the target on one input.
+/// Runs the target on one input. Its last byte says what comes along with slabs, so that the operations before it are the same whatever that is.
 pub fn run(data: &[u8]) {
-    let mut input = Unstructured::new(data);
+    let (last, operations) = data.split_last().unwrap_or((&0, &[]));
+    let along = match last % 4 {
+        0 | 1 => Along::Nothing,
+        2 => Along::Keys,
+        _ => Along::Files,
+    };
+    let mut input = Unstructured::new(operations);
     let mut world = World {
         session: ClientSession::new(Intent::New, TAGS, TIMEOUT),
-        server: Server::default(),
+        server: Server::new(along),
         pending: HashMap::new(),
         asked: HashMap::new(),
         next: 0,
@@ -271,6 +279,7 @@ impl World {
         say(&mut self.server);
         let heard = self.server.said(held);
         let mut done = Vec::new();
+        heard.files.into_iter().for_each(|file| self.session.receive_file(file));
         self.session.handle_input(&heard.bytes, &mut done);
         for (number, slab) in heard.answered {
             let asked = self.asked.remove(&number);
@@ -314,6 +323,7 @@ impl World {
     }
 
     fn take_control(&mut self) {
+        let before = self.slabs.len();
         while let Some(done) = self.session.take_control() {
             match done {
                 ControlDone::Borrowed(result) => {
@@ -326,6 +336,13 @@ impl World {
                     self.returns -= 1;
                 }
             }
+        }
+        let (key, file) = (self.session.take_key(), self.session.take_file());
+        if self.server.is_honest() {
+            let lent = self.slabs[before..].last().copied();
+            assert_eq!(key, lent.and_then(|slab| self.server.key(slab)), "another slab's key");
+            let device = file.map(|file| file.metadata().expect("an open file").rdev());
+            assert_eq!(device, lent.and_then(|slab| self.server.device(slab)), "another slab's file");
         }
     }
 

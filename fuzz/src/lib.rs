@@ -10,9 +10,9 @@
 //!
 //! | target | input | must hold |
 //! |---|---|---|
-//! | [`frames`] | bytes on the wire | what decodes is what was encoded; where the stream is cut makes no difference |
-//! | [`server`] | what several clients send, and when | replies and slabs are those of a model; nobody reaches another's slab |
-//! | [`client`] | what a program asks, what a server answers, and when | each operation completes once; no tag, buffer or slab is lost |
+//! | [`frames`] | bytes on the wire | what decodes is what was encoded; where the stream is cut makes no difference, whatever is passed with slabs |
+//! | [`server`] | what several clients send, and when, some of which pass keys | replies, slabs and keys are those of a model; nobody reaches another's slab |
+//! | [`client`] | what a program asks, what a server answers, and when | each operation completes once; no tag, buffer, slab, key or file is lost or another's |
 //! | [`heap`] | operations on objects of all sizes, a budget far too small | contents are the model's; the budget holds; nothing is left |
 //! | [`map`] | operations on a map | as `std`'s |
 //! | [`mod@vec`] | operations on a vector | as `std`'s |

@@ -2,19 +2,23 @@
 //!
 //! The model reads the same bytes by the table of frames, as plainly as can be, and knows of each slab who has it and what is in it. Every byte the
 //! server says must be the one the model expects; only the token of a new borrower and the number of a slab that it lends are the server's
-//! choice, and must be new and free. Also: a slab that is lent is zeroed; output is bounded; a session that ended says
+//! choice, and must be new and free. Some of the connections pass keys: those must be the ones that the exporter made, which also fails now and then, and a slab must be
+//! exported for as long as it is lent so, and no longer. Also: a slab that is lent is zeroed; output is bounded; a session that ended says
 //! nothing more; when all connections have gone nothing is lent.
 #![forbid(unsafe_code)]
 
+mod export;
 mod model;
 
 use crate::input::{self, Length};
 use arbitrary::{Arbitrary, Unstructured};
+use export::Exporter;
 use farptr_runtime::slab::{STRIPE_BYTES, SlabStore, SlabStoreConfig, Supply};
 use farptr_runtime::transport::{MAX_OP_BYTES, SlabId, SlabPos};
 use farptr_runtime::wire::server::{HANDSHAKE_TIMEOUT, OUTPUT_LIMIT, STALL_TIMEOUT};
-use farptr_runtime::wire::{Ending, Lender, MAGIC, ServerSession, VERSION};
+use farptr_runtime::wire::{Ending, Lender, MAGIC, ServerSession, VERSION, Ways};
 use model::{Expects, Model, View};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -22,6 +26,9 @@ use std::time::{Duration, Instant};
 const SLABS: u32 = 3;
 /// Connections at a time.
 const CONNECTIONS: usize = 4;
+/// Where the lender says that it can be reached.
+const PATH: &str = "/run/farmemd";
+const RDMA: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), 7471);
 /// Operations of one input.
 const MOST_OPS: usize = 256;
 
@@ -99,6 +106,9 @@ struct Connection {
 
 struct World {
     lender: Arc<Lender>,
+    exporter: Arc<Exporter>,
+    /// The connections that pass keys, a bit for each.
+    keyed: u8,
     model: Model,
     connections: [Option<Connection>; CONNECTIONS],
     now: Instant,
@@ -113,9 +123,14 @@ pub fn run(data: &[u8]) {
     // A rest that holds no slab is not lent.
     let capacity = u64::from(slab_bytes) * u64::from(SLABS) + u64::from(flags);
     let store = SlabStore::new(SlabStoreConfig { capacity, slab_bytes, supply }).expect("a store of three slabs");
+    // Where the lender can be reached is told to who asks.
+    let ways = Ways::new(Some(PATH.as_ref()), Some(RDMA));
+    let exporter = Arc::new(Exporter::new(flags >> 6 == 3));
     let mut world = World {
-        lender: Lender::new(store),
-        model: Model::new(SLABS, slab_bytes),
+        lender: Lender::offering(store, ways),
+        model: Model::new(SLABS, slab_bytes, Arc::clone(&exporter)),
+        exporter,
+        keyed: flags >> 2,
         connections: [const { None }; CONNECTIONS],
         now: Instant::now(),
     };
@@ -138,13 +153,14 @@ impl World {
                 let conn = usize::from(conn) % CONNECTIONS;
                 let hello = self.hello(&hello);
                 self.close(conn);
-                let connection = Connection {
-                    session: ServerSession::new(self.lender.clone(), self.now),
-                    unread: hello,
-                    view: View::default(),
-                    opened: self.now,
-                    stalled: None,
+                let keyed = self.keyed >> conn & 1 != 0;
+                let session = if keyed {
+                    let exporter = Arc::clone(&self.exporter);
+                    ServerSession::passing_keys(self.lender.clone(), self.now, exporter)
+                } else {
+                    ServerSession::new(self.lender.clone(), self.now)
                 };
+                let connection = Connection { session, unread: hello, view: View::new(keyed), opened: self.now, stalled: None };
                 self.connections[conn] = Some(connection);
                 self.deliver(conn, 0);
             }
@@ -223,6 +239,7 @@ impl World {
             }
             Err(ending) => {
                 assert_eq!(self.model.hear(view, input, &mut said), Err(ending));
+                assert!(ending != Ending::Told || !view.keyed);
                 end_frame(view, ending, &mut said);
                 view.expects = Expects::Nothing(ending);
                 unread.clear();
@@ -284,6 +301,7 @@ impl World {
         let store = self.lender.store();
         assert_eq!((store.lent_bytes(), self.lender.borrowers()), (self.model.lent_bytes(), self.model.borrowers()));
         assert!(store.lent_bytes() <= store.capacity());
+        assert_eq!(self.exporter.exported(), self.model.exported(), "a slab is exported for as long as it is lent so");
         for Connection { session, view, .. } in self.connections.iter().flatten() {
             assert_eq!(session.borrower().is_some(), view.borrower.is_some());
         }
@@ -295,10 +313,25 @@ fn end_frame(view: &View, ending: Ending, said: &mut &[u8]) {
     let code = ending.code();
     let expected = if view.borrower.is_some() {
         vec![0xff, code, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]
+    } else if ending == Ending::Told {
+        told(said)
     } else {
         [&MAGIC[..], &VERSION.to_le_bytes(), &u32::from(code).to_le_bytes(), &[0; 32]].concat()
     };
     model::expect(said, &expected);
+}
+
+/// The offers: who the server is is for it to say, if it says so each time; see [`Lender::offers`].
+fn told(said: &[u8]) -> Vec<u8> {
+    let identity = &said[16..32];
+    assert_ne!(identity, [0; 16], "an identity is random");
+    let address = [&[0; 10][..], &[0xff, 0xff, 192, 0, 2, 1]].concat();
+    let mut expected = [&MAGIC[..], &VERSION.to_le_bytes(), &14u32.to_le_bytes(), identity, &address].concat();
+    expected.extend(7471u16.to_le_bytes());
+    expected.extend((PATH.len() as u16).to_le_bytes());
+    expected.extend(PATH.as_bytes());
+    expected.resize(160, 0);
+    expected
 }
 
 /// A request as the table of frames has it, with its payload.

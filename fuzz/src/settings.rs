@@ -55,7 +55,8 @@ fn check(found: &Checked, memory: Option<u64>) {
             assert!(!path.is_empty() && path.len() < 108, "{server:?}");
             continue;
         }
-        let (host, port) = server.strip_prefix("tcp:").and_then(|rest| rest.rsplit_once(':')).expect("an address");
+        let rest = ["auto:", "tcp:", "rdma:"].iter().find_map(|scheme| server.strip_prefix(scheme)).expect("a transport");
+        let (host, port) = rest.split('@').next().and_then(|rest| rest.rsplit_once(':')).expect("an address");
         assert!(!host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0), "{server}");
         assert!(!server.chars().any(char::is_whitespace), "{server:?}");
     }

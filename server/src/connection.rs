@@ -47,7 +47,7 @@ pub(crate) enum Over {
 impl Over {
     /// Whether an operator should look at it.
     pub(crate) fn is_misbehaviour(&self) -> bool {
-        matches!(self, Over::Ended(ending) if !matches!(ending, Ending::ShuttingDown))
+        matches!(self, Over::Ended(ending) if !matches!(ending, Ending::ShuttingDown | Ending::Told))
     }
 }
 

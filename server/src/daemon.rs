@@ -4,7 +4,7 @@ use crate::config::{Config, StartError};
 use crate::listen::{self, Address, Name};
 use crate::worker::{Desk, Shared, Worker};
 use farptr_runtime::slab::{SlabStore, SlabStoreConfig, Supply};
-use farptr_runtime::wire::Lender;
+use farptr_runtime::wire::{Lender, Ways};
 use mio::Poll;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::io;
@@ -61,7 +61,8 @@ impl Daemon {
         if supply != Supply::Upfront {
             allow_open_files(&config)?;
         }
-        let lender = Lender::new(SlabStore::new(SlabStoreConfig { capacity, slab_bytes, supply })?);
+        let ways = Ways::new(find(&addresses, Address::path), find(&addresses, Address::rdma));
+        let lender = Lender::offering(SlabStore::new(SlabStoreConfig { capacity, slab_bytes, supply })?, ways);
 
         let polls = (0..config.workers()).map(|_| Poll::new()).collect::<io::Result<Vec<_>>>()?;
         let desks = polls.iter().map(Desk::new).collect::<io::Result<Vec<_>>>()?;
@@ -103,18 +104,12 @@ impl Daemon {
 
     /// Where it listens for TCP connections, if it does.
     pub fn tcp_address(&self) -> Option<SocketAddr> {
-        self.addresses.iter().find_map(|address| match address {
-            Address::Tcp(address) => Some(*address),
-            Address::Unix(_) | Address::Rdma(_) => None,
-        })
+        find(&self.addresses, Address::tcp)
     }
 
     /// Where it listens for RDMA, if it does.
     pub fn rdma_address(&self) -> Option<SocketAddr> {
-        self.addresses.iter().find_map(|address| match address {
-            Address::Rdma(address) => Some(*address),
-            Address::Unix(_) | Address::Tcp(_) => None,
-        })
+        find(&self.addresses, Address::rdma)
     }
 
     /// Bytes it lends at most.
@@ -167,6 +162,11 @@ impl Drop for Daemon {
             let _ = thread.join();
         }
     }
+}
+
+/// The first address of a kind.
+fn find<'a, T>(addresses: &'a [Address], kind: impl Fn(&'a Address) -> Option<T>) -> Option<T> {
+    addresses.iter().find_map(kind)
 }
 
 /// Lets this process have as many files open as a file for each slab takes.

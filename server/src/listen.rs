@@ -23,6 +23,29 @@ pub enum Address {
     Rdma(SocketAddr),
 }
 
+impl Address {
+    pub(crate) fn tcp(&self) -> Option<SocketAddr> {
+        match self {
+            Address::Tcp(address) => Some(*address),
+            Address::Unix(_) | Address::Rdma(_) => None,
+        }
+    }
+
+    pub(crate) fn rdma(&self) -> Option<SocketAddr> {
+        match self {
+            Address::Rdma(address) => Some(*address),
+            Address::Unix(_) | Address::Tcp(_) => None,
+        }
+    }
+
+    pub(crate) fn path(&self) -> Option<&Path> {
+        match self {
+            Address::Unix(path) => Some(path),
+            Address::Tcp(_) | Address::Rdma(_) => None,
+        }
+    }
+}
+
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -3,6 +3,7 @@
 
 use farptr_runtime::TransportError;
 use farptr_runtime::slab::Backing;
+use farptr_runtime::transport::auto::{self, AutoConfig};
 use farptr_runtime::transport::embedded::{EmbeddedConfig, EmbeddedTransport};
 use farptr_runtime::transport::faulty::{FaultPlan, Faults, Kind, Rates};
 use farptr_runtime::transport::shm::{ShmConfig, ShmTransport};
@@ -66,6 +67,23 @@ fn shm_in_one_file_keeps_the_contract() {
         let (path, _daemon) = unix_daemon(Some(Backing::Whole(file.path().into())));
         run(&ShmTransport::connect(ShmConfig::new(path)).expect("connect"));
     });
+}
+
+/// By whichever way it chooses: the name is all that is its own.
+#[test]
+fn auto_keeps_the_contract() {
+    for has_socket in [true, false] {
+        contract(&|run| {
+            let folder = tempfile::tempdir().expect("folder");
+            let unix = has_socket.then(|| folder.path().join("farmemd"));
+            let config = Config { unix, slab_bytes: SLAB, ..Config::new("127.0.0.1:0", SLABS * u64::from(SLAB)) };
+            let daemon = Daemon::start(Config { threads: Some(1), ..config }).expect("daemon");
+            let address = daemon.tcp_address().expect("it listens");
+            let chosen = auto::connect(AutoConfig::new(address.to_string())).expect("connect");
+            assert_eq!(chosen.immediate().is_some(), has_socket);
+            run(&*chosen);
+        });
+    }
 }
 
 /// Where there are RDMA devices, which the environment says: see `docs/testing.md`.

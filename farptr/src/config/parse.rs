@@ -3,6 +3,7 @@
 use super::{Given, ServerAddr};
 use farptr_runtime::Result;
 use farptr_runtime::bytes::parse_size;
+use farptr_runtime::transport::auto::with_port;
 use std::time::Duration;
 
 /// A size in bytes: `64MiB`, `1.5 GiB`, `500MB`, `1048576`.
@@ -26,9 +27,9 @@ pub(super) fn servers(given: Vec<Given<String>>) -> Result<Vec<Given<ServerAddr>
     given.into_iter().map(|one| one.try_map(|text| server(&text))).collect()
 }
 
-/// `embedded:`, `tcp:HOST:PORT` or `unix:PATH`.
+/// `embedded:`, `auto:HOST`, `tcp:HOST:PORT`, `unix:PATH` or `rdma:HOST:PORT`.
 pub(super) fn server(text: &str) -> Result<ServerAddr, String> {
-    const FORMS: &str = "write `tcp:HOST:PORT`, `unix:PATH` or `embedded:`";
+    const FORMS: &str = "write `auto:HOST`, `tcp:HOST:PORT`, `unix:PATH`, `rdma:HOST:PORT` or `embedded:`";
     let text = text.trim();
     match text.split_once(':') {
         Some(("embedded", "")) => Ok(ServerAddr::Embedded),
@@ -42,11 +43,22 @@ pub(super) fn server(text: &str) -> Result<ServerAddr, String> {
             socket_path(path).map_err(|problem| format!("server `{text}`: {problem}; write it like unix:/run/farmemd.sock"))?;
             Ok(ServerAddr::Unix(path.into()))
         }
+        Some(("auto", address)) => {
+            let host_port = with_port(address);
+            host_and_port(&host_port)
+                .map_err(|problem| format!("server `{text}`: {problem}; write it like auto:192.0.2.1 or auto:192.0.2.1:7070"))?;
+            Ok(ServerAddr::Auto(host_port))
+        }
         _ if host_and_port(text).is_ok() => Err(format!("server `{text}` names no transport; write `tcp:{text}`")),
         Some(("shm", _)) => {
             Err(format!("server `{text}` names no transport; memory of this machine is lent at a socket: write `unix:PATH`"))
         }
-        Some((scheme @ "rdma", _)) => Err(format!("server `{text}`: transport `{scheme}` is not in this release; {FORMS}")),
+        Some(("rdma", address)) => {
+            rdma_address(address).map_err(|problem| {
+                format!("server `{text}`: {problem}; write it like rdma:192.0.2.1:7471 or rdma:192.0.2.1:7471@mlx5_0/1/3")
+            })?;
+            by_rdma(text, address)
+        }
         _ => Err(format!("`{text}` is not a server's address; {FORMS}")),
     }
 }
@@ -66,6 +78,42 @@ fn socket_path(path: &str) -> Result<(), String> {
         return Err("a socket's path here has no commas, no line breaks and no spaces at its ends".into());
     }
     Ok(())
+}
+
+#[cfg(feature = "rdma")]
+fn by_rdma(_text: &str, address: &str) -> Result<ServerAddr, String> {
+    Ok(ServerAddr::Rdma(address.to_owned()))
+}
+
+#[cfg(not(feature = "rdma"))]
+fn by_rdma(text: &str, _address: &str) -> Result<ServerAddr, String> {
+    Err(format!(
+        "server `{text}`: this program was built without RDMA; build it with farptr's feature `rdma` (which wants libibverbs-dev and \
+         librdmacm-dev), or write another of its server's addresses, like `tcp:HOST:PORT`"
+    ))
+}
+
+/// Checks the form of `HOST:PORT[@DEVICE[/PORT[/GID]]]`. Whether this machine has such a device turns out when it is used.
+fn rdma_address(text: &str) -> Result<(), &'static str> {
+    let (host_port, device) = match text.split_once('@') {
+        Some((host_port, device)) => (host_port, Some(device)),
+        None => (text, None),
+    };
+    host_and_port(host_port)?;
+    let Some(device) = device else { return Ok(()) };
+    let mut parts = device.split('/');
+    let name = parts.next().unwrap_or_default();
+    // It becomes a part of a path.
+    let is_plain = name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.'));
+    if name.is_empty() || name.starts_with('.') || !is_plain {
+        return Err("what stands behind the `@` is no device's name");
+    }
+    match (parts.next().map(str::parse::<u32>), parts.next().map(str::parse::<u32>), parts.next()) {
+        (None | Some(Ok(_)), None | Some(Ok(_)), None) => Ok(()),
+        (Some(Err(_)), ..) => Err("a device's port is a number"),
+        (_, Some(Err(_)), _) => Err("the index of a GID is a number"),
+        (_, _, Some(_)) => Err("there is too much behind the device"),
+    }
 }
 
 /// Checks the form of `HOST:PORT`; an IPv6 address stands in brackets. Whether the host exists turns out when it is connected to.
@@ -125,6 +173,31 @@ mod tests {
     }
 
     #[test]
+    fn a_server_whose_ways_are_to_be_found_needs_no_port() {
+        for (given, meant) in [
+            ("memory", "memory:7070"),
+            ("192.0.2.1:7071", "192.0.2.1:7071"),
+            ("[2001:db8::1]", "[2001:db8::1]:7070"),
+            ("[2001:db8::1]:1", "[2001:db8::1]:1"),
+        ] {
+            let found = server(&format!("auto:{given}")).expect(given);
+            assert_eq!(found, ServerAddr::Auto(meant.into()));
+            assert_eq!(server(&found.to_string()), Ok(found), "written down it is the same");
+        }
+    }
+
+    #[test]
+    fn rdma_is_for_programs_that_were_built_with_it() {
+        for good in ["192.0.2.1:7471", "[fe80::1]:7471@rxe0", "memory:7471@mlx5_bond.0/2", "memory:7471@mlx5_0/1/3"] {
+            let taken = server(&format!("rdma:{good}"));
+            #[cfg(feature = "rdma")]
+            assert_eq!(taken, Ok(ServerAddr::Rdma(good.into())));
+            #[cfg(not(feature = "rdma"))]
+            assert!(taken.is_err_and(|said| said.contains("feature `rdma`") && said.contains("librdmacm-dev")), "{good}");
+        }
+    }
+
+    #[test]
     fn a_wrong_address_is_told_what_is_wrong_with_it() {
         for (address, problem) in [
             ("tcp:127.0.0.1", "the port is missing"),
@@ -138,7 +211,18 @@ mod tests {
             ("tcp:one,two:7070", "the host is not a name or an address"),
             ("tcp:one\u{200b}:7070", "the host is not a name or an address"),
             ("shm:/run/farmemd", "write `unix:PATH`"),
-            ("rdma:host:7070", "transport `rdma` is not in this release"),
+            ("auto:", "the host is missing"),
+            ("auto:::1", "an IPv6 address must stand in brackets"),
+            ("auto:host:0", "port 0 can't be connected to"),
+            ("auto:host:", "the port is not a number"),
+            ("auto://host", "the port is not a number"),
+            ("auto:/run/farmemd", "the host is not a name or an address"),
+            ("rdma:host", "the port is missing"),
+            ("rdma:host:7471@", "is no device's name"),
+            ("rdma:host:7471@../uverbs0", "is no device's name"),
+            ("rdma:host:7471@mlx5_0/one", "a device's port is a number"),
+            ("rdma:host:7471@mlx5_0/1/-3", "the index of a GID is a number"),
+            ("rdma:host:7471@mlx5_0/1/3/4", "too much behind the device"),
             ("unix:", "the path is missing"),
             ("unix:/run/a,unix:/run/b", "no commas"),
             ("unix: /run/farmemd", "no spaces at its ends"),

@@ -3,10 +3,12 @@
 
 use crate::input;
 use arbitrary::Arbitrary;
-use farptr_runtime::slab::STRIPE_BYTES;
+use farptr_runtime::slab::{MemoryKey, STRIPE_BYTES};
 use farptr_runtime::transport::SlabId;
 use farptr_runtime::wire::{MAGIC, VERSION};
 use std::collections::VecDeque;
+use std::fs::File;
+use std::os::unix::fs::MetadataExt;
 
 /// Numbers of slabs start here, so that none is the number of a request.
 const FIRST_SLAB: u32 = 1 << 31;
@@ -19,6 +21,14 @@ pub(super) enum Kind {
     Return,
 }
 
+/// What comes along with slabs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Along {
+    Nothing,
+    Keys,
+    Files,
+}
+
 /// A wrong answer.
 #[derive(Debug, Clone, Copy, Arbitrary)]
 pub(super) enum Lie {
@@ -28,7 +38,7 @@ pub(super) enum Lie {
     Kind,
     /// With a field that must be zero.
     Zero,
-    /// With more or less than was asked for.
+    /// With more or less than was asked for: of a slab, without what comes along with it.
     Length(u32),
     /// Once more.
     Twice,
@@ -50,14 +60,16 @@ struct Request {
 /// What reached the client.
 pub(super) struct Heard {
     pub(super) bytes: Vec<u8>,
+    /// What came along with them.
+    pub(super) files: Vec<File>,
     /// Requests whose answer is now complete, and the slab that was lent by it.
     pub(super) answered: Vec<(u64, Option<SlabId>)>,
     /// Whether a lie is complete that was the first.
     pub(super) lied: bool,
 }
 
-#[derive(Default)]
 pub(super) struct Server {
+    along: Along,
     heard: Vec<u8>,
     greeted: bool,
     welcomed: bool,
@@ -70,6 +82,8 @@ pub(super) struct Server {
     before: usize,
     /// Where in the stream answers end.
     answers: VecDeque<(usize, u64, Option<SlabId>)>,
+    /// Slabs whose files go along with the byte at that place.
+    passed: VecDeque<(usize, SlabId)>,
     /// Where the first lie ends; whatever follows it.
     lie: Option<usize>,
     answered: Vec<u64>,
@@ -77,7 +91,42 @@ pub(super) struct Server {
     given_back: Vec<SlabId>,
 }
 
+/// Two files that can be told apart.
+fn file_of(slab: SlabId) -> File {
+    File::open(if slab.0.is_multiple_of(2) { "/dev/null" } else { "/dev/zero" }).expect("a device that every system has")
+}
+
 impl Server {
+    pub(super) fn new(along: Along) -> Self {
+        Self {
+            along,
+            heard: Vec::new(),
+            greeted: false,
+            welcomed: false,
+            unanswered: Vec::new(),
+            last: None,
+            borrows: VecDeque::new(),
+            saying: Vec::new(),
+            before: 0,
+            answers: VecDeque::new(),
+            passed: VecDeque::new(),
+            lie: None,
+            answered: Vec::new(),
+            slabs: 0,
+            given_back: Vec::new(),
+        }
+    }
+
+    /// The key that came with a slab.
+    pub(super) fn key(&self, slab: SlabId) -> Option<MemoryKey> {
+        (self.along == Along::Keys).then(|| MemoryKey { address: u64::from(slab.0) << 20 | 5, key: !slab.0 })
+    }
+
+    /// The device that is the file that came with a slab.
+    pub(super) fn device(&self, slab: SlabId) -> Option<u64> {
+        (self.along == Along::Files).then(|| file_of(slab).metadata().expect("an open file").rdev())
+    }
+
     /// Whether it has kept to the protocol so far.
     pub(super) fn is_honest(&self) -> bool {
         self.lie.is_none()
@@ -144,7 +193,12 @@ impl Server {
     pub(super) fn welcome(&mut self) {
         if !std::mem::replace(&mut self.welcomed, true) {
             self.saying.extend([&MAGIC[..], &VERSION.to_le_bytes(), &[0; 4], &[1; 16]].concat());
-            self.saying.extend([&(STRIPE_BYTES as u32).to_le_bytes()[..], &[0; 4], &[9; 8]].concat());
+            let with: u32 = match self.along {
+                Along::Nothing => 0,
+                Along::Files => 1,
+                Along::Keys => 3,
+            };
+            self.saying.extend([&(STRIPE_BYTES as u32).to_le_bytes()[..], &with.to_le_bytes(), &[9; 8]].concat());
         }
     }
 
@@ -163,8 +217,16 @@ impl Server {
             Kind::Write => self.reply(0x82, 0, request.tag, 0),
             Kind::Borrow if which >= 128 => self.reply(0x83, 1 + which % 2, request.tag, 0),
             Kind::Borrow => {
-                self.reply(0x83, 0, request.tag, FIRST_SLAB + self.slabs);
-                slab = Some(SlabId(FIRST_SLAB + self.slabs));
+                let lent = SlabId(FIRST_SLAB + self.slabs);
+                if self.along == Along::Files {
+                    self.passed.push_back((self.before + self.saying.len(), lent));
+                }
+                self.reply(0x83, 0, request.tag, lent.0);
+                if let Some(MemoryKey { address, key }) = self.key(lent) {
+                    self.saying.extend(address.to_le_bytes());
+                    self.saying.extend(key.to_le_bytes());
+                }
+                slab = Some(lent);
                 self.slabs += 1;
             }
             Kind::Return => self.reply(0x84, 0, request.tag, 0),
@@ -196,6 +258,18 @@ impl Server {
             (Lie::Length(len), Some(asked), _) if len != asked.len || asked.kind != Kind::Read => {
                 self.reply(0x81, 0, asked.tag, len)
             }
+            // It will wait for the rest of the key.
+            (Lie::Length(_), Some(asked), _) if asked.kind == Kind::Borrow && self.along == Along::Keys => {
+                self.reply(0x83, 0, asked.tag, FIRST_SLAB);
+                self.lie.get_or_insert(usize::MAX);
+                return;
+            }
+            // Unless the file of an earlier one has come already, which a server that passes one with each never does.
+            (Lie::Length(_), Some(asked), _)
+                if asked.kind == Kind::Borrow && self.along == Along::Files && self.passed.is_empty() =>
+            {
+                self.reply(0x83, 0, asked.tag, FIRST_SLAB);
+            }
             // Its slot may be in use again, by another tag.
             (Lie::Twice, _, Some(last)) => self.reply(0x82, 0, last.tag, 0),
             _ => return,
@@ -225,7 +299,14 @@ impl Server {
             self.answered.push(number);
             answered.push((number, slab));
         }
-        Heard { bytes, answered, lied: self.lie.is_some_and(|end| from < end && end <= self.before) }
+        let mut files = Vec::new();
+        while let Some(&(at, slab)) = self.passed.front()
+            && at < self.before
+        {
+            self.passed.pop_front();
+            files.push(file_of(slab));
+        }
+        Heard { bytes, files, answered, lied: self.lie.is_some_and(|end| from < end && end <= self.before) }
     }
 
     fn reply(&mut self, kind: u8, code: u8, tag: u32, value: u32) {

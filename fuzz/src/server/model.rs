@@ -1,10 +1,13 @@
 //! What a lender is to its clients: slabs with an owner and bytes, borrowers with a token and connections, and the table of frames.
 #![forbid(unsafe_code)]
 
+use super::export::Exporter;
 use farptr_runtime::transport::MAX_OP_BYTES;
 use farptr_runtime::wire::{Ending, MAGIC, VERSION};
+use std::sync::Arc;
 
 pub(super) struct Model {
+    exporter: Arc<Exporter>,
     slabs: Vec<Slab>,
     slab_bytes: u32,
     /// By number; one that has gone has no connections, and never comes back.
@@ -14,6 +17,8 @@ pub(super) struct Model {
 #[derive(Clone, Default)]
 struct Slab {
     owner: Option<usize>,
+    /// It was lent with a key.
+    exported: bool,
     /// Empty for all zero.
     bytes: Vec<u8>,
 }
@@ -30,6 +35,14 @@ pub(super) struct View {
     /// The part of a frame that has come.
     partial: Vec<u8>,
     pub(super) borrower: Option<usize>,
+    /// It passes keys.
+    pub(super) keyed: bool,
+}
+
+impl View {
+    pub(super) fn new(keyed: bool) -> Self {
+        Self { keyed, ..Self::default() }
+    }
 }
 
 /// What comes next on a connection.
@@ -69,12 +82,16 @@ fn reply(kind: u8, code: u8, tag: u32, value: u32) -> [u8; 12] {
 }
 
 impl Model {
-    pub(super) fn new(slabs: u32, slab_bytes: u32) -> Self {
-        Model { slabs: vec![Slab::default(); slabs as usize], slab_bytes, borrowers: Vec::new() }
+    pub(super) fn new(slabs: u32, slab_bytes: u32, exporter: Arc<Exporter>) -> Self {
+        Model { exporter, slabs: vec![Slab::default(); slabs as usize], slab_bytes, borrowers: Vec::new() }
     }
 
     pub(super) fn lent_bytes(&self) -> u64 {
         self.slabs.iter().filter(|slab| slab.owner.is_some()).count() as u64 * u64::from(self.slab_bytes)
+    }
+
+    pub(super) fn exported(&self) -> usize {
+        self.slabs.iter().filter(|slab| slab.exported).count()
     }
 
     pub(super) fn borrowers(&self) -> usize {
@@ -149,6 +166,7 @@ impl Model {
                 let known = |other: &Borrower| other.connections > 0 && other.token == given;
                 self.borrowers.iter().position(known).ok_or(Ending::UnknownBorrower)?
             }
+            2 if given == [0; 16] && !view.keyed => return Err(Ending::Told),
             _ => return Err(Ending::BadHello),
         };
         self.borrowers[borrower].connections += 1;
@@ -156,13 +174,16 @@ impl Model {
         view.expects = Expects::Request;
         let capacity = self.slabs.len() as u64 * u64::from(self.slab_bytes);
         expect(said, &[&MAGIC[..], &VERSION.to_le_bytes(), &[0; 4], &self.borrowers[borrower].token].concat());
-        expect(said, &[&self.slab_bytes.to_le_bytes()[..], &[0; 4], &capacity.to_le_bytes()].concat());
+        let passing = if view.keyed { 3u32 } else { 0 };
+        expect(said, &[&self.slab_bytes.to_le_bytes()[..], &passing.to_le_bytes(), &capacity.to_le_bytes()].concat());
         Ok(())
     }
 
     fn answer(&mut self, view: &mut View, request: &[u8], said: &mut &[u8]) -> Result<(), Ending> {
         let [kind, tag, slab, offset, len] = [0, 4, 8, 12, 16].map(|at| number(request, at));
         match kind {
+            // Its client reads and writes by itself.
+            1 | 2 if view.keyed => return Err(Ending::BadFrame),
             1 | 2 if len == 0 || len as usize > MAX_OP_BYTES => return Err(Ending::BadLength),
             1 => {
                 let range = self.range(view, slab, offset, len)?;
@@ -192,11 +213,18 @@ impl Model {
         if self.slabs.iter().all(|slab| slab.owner.is_some()) {
             return expect(said, &reply(0x83, 1, tag, 0));
         }
+        let made = if view.keyed { Some(self.exporter.take_made()) } else { None };
+        if let Some(None) = made {
+            return expect(said, &reply(0x83, 2, tag, 0));
+        }
         let slab = number(said, 8);
         expect(said, &reply(0x83, 0, tag, slab));
         let lent = self.slabs.get_mut(slab as usize).expect("a slab of this lender");
         assert_eq!(lent.owner, None, "a slab that is another's was lent");
-        lent.owner = view.borrower;
+        *lent = Slab { owner: view.borrower, exported: made.is_some(), bytes: Vec::new() };
+        if let Some(Some(key)) = made {
+            expect(said, &[&key.address.to_le_bytes()[..], &key.key.to_le_bytes()].concat());
+        }
     }
 
     /// The slabs that a connection may read, with their bytes; none for all zero.

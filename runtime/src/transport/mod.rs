@@ -22,6 +22,7 @@
 //! 5. Operations on overlapping ranges in flight at once have no defined order. The far log never has any.
 //! 6. A write that failed may have taken effect, wholly or in part, or may do so later: see the far log for what follows from that.
 
+pub mod auto;
 mod buf;
 pub mod embedded;
 #[cfg(any(test, feature = "faults"))]

@@ -283,8 +283,7 @@ impl ClientSession {
                 Input::Key { tag, slab } => match self.whole::<KEY_BYTES>(&mut input) {
                     Some(bytes) => {
                         self.input = Input::Reply;
-                        self.lent_key = Some(frame::decode_key(&bytes));
-                        self.answer(tag, Reply::Lent(slab), done)
+                        self.answer(tag, Reply::Lent(slab), Some(frame::decode_key(&bytes)), done)
                     }
                     None => return,
                 },
@@ -376,7 +375,7 @@ impl ClientSession {
                 self.input = Input::Key { tag, slab };
                 Ok(())
             }
-            _ => self.answer(tag, reply, done),
+            _ => self.answer(tag, reply, None, done),
         }
     }
 
@@ -385,9 +384,15 @@ impl ClientSession {
         self.terms.map_or(Passing::Nothing, |terms| terms.passing)
     }
 
-    /// A request has been answered.
+    /// A request has been answered, where a slab was lent perhaps with the key to it.
     #[inline]
-    fn answer(&mut self, tag: Tag, reply: Reply, done: &mut Vec<Completion>) -> Result<(), TransportError> {
+    fn answer(
+        &mut self,
+        tag: Tag,
+        reply: Reply,
+        key: Option<MemoryKey>,
+        done: &mut Vec<Completion>,
+    ) -> Result<(), TransportError> {
         let file = match reply {
             Reply::Lent(_) => self.file_of_slab()?,
             _ => None,
@@ -409,7 +414,8 @@ impl ClientSession {
                     _ => Err(TransportError::Refused("its system gives it no memory for a slab".into())),
                 };
                 self.control.push(ControlDone::Borrowed(result));
-                self.lent_file = file;
+                // Of a slab that is wanted: what came with one that is lent too late must not pass for it.
+                (self.lent_file, self.lent_key) = (file, key);
                 self.release(index);
             }
             (State::Return, Reply::Returned) => {

@@ -48,6 +48,9 @@ pub enum Ending {
     /// The server's memory can have one borrower only, and has one.
     #[error("its memory lies in one file, which can be lent to one borrower at a time, and is")]
     Taken = 13,
+    /// The client only asked what there is, and has its answer.
+    #[error("it asked what there is, and was told")]
+    Told = 14,
 }
 
 impl Ending {
@@ -73,6 +76,7 @@ impl Ending {
             HandshakeTimeout,
             Internal,
             Taken,
+            Told,
         ]
         .into_iter()
         .find(|ending| u32::from(ending.code()) == code)
@@ -94,7 +98,7 @@ impl Ending {
             Ending::HandshakeTimeout | Ending::Stalled | Ending::Internal => {
                 TransportError::Lost(format!("the server ended it: {self}"))
             }
-            Ending::BadHello | Ending::BadFrame | Ending::BadLength | Ending::NotYours | Ending::BadRange => {
+            Ending::BadHello | Ending::BadFrame | Ending::BadLength | Ending::NotYours | Ending::BadRange | Ending::Told => {
                 TransportError::Refused(format!("the server ended the connection: {self}"))
             }
         }
@@ -108,7 +112,7 @@ mod tests {
     #[test]
     fn every_code_names_the_ending_it_came_from() {
         let known: Vec<_> = (0..=u32::from(u8::MAX)).filter_map(|code| Some((code, Ending::from_code(code)?))).collect();
-        assert_eq!(known.len(), 13);
+        assert_eq!(known.len(), 14);
         assert!(known.iter().all(|(code, ending)| u32::from(ending.code()) == *code));
         assert_eq!(Ending::from_code(0), None, "0 means welcome");
     }

@@ -48,6 +48,8 @@ pub enum Intent {
 pub enum Hello {
     /// A client of this version.
     Speaks(Intent),
+    /// A client of this version that only asks what there is.
+    Asks,
     /// A client of another version.
     OtherVersion(u32),
     /// Something else.
@@ -158,6 +160,13 @@ pub fn encode_hello(intent: Intent) -> [u8; HELLO_BYTES] {
     bytes
 }
 
+/// Writes the hello of who only asks.
+pub fn encode_ask() -> [u8; HELLO_BYTES] {
+    let mut bytes = encode_hello(Intent::New);
+    put(&mut bytes, 12, 2);
+    bytes
+}
+
 /// Reads a hello.
 pub fn decode_hello(bytes: &[u8; HELLO_BYTES]) -> Hello {
     if bytes[..8] != MAGIC {
@@ -171,6 +180,7 @@ pub fn decode_hello(bytes: &[u8; HELLO_BYTES]) -> Hello {
     match get(bytes, 12) {
         0 if token.0 == [0; 16] => Hello::Speaks(Intent::New),
         1 => Hello::Speaks(Intent::Join(token)),
+        2 if token.0 == [0; 16] => Hello::Asks,
         _ => Hello::Foreign,
     }
 }
@@ -314,12 +324,12 @@ pub fn decode_key(bytes: &[u8; KEY_BYTES]) -> MemoryKey {
 }
 
 #[inline]
-fn put(bytes: &mut [u8], at: usize, value: u32) {
+pub(super) fn put(bytes: &mut [u8], at: usize, value: u32) {
     bytes[at..at + 4].copy_from_slice(&value.to_le_bytes());
 }
 
 #[inline]
-fn get(bytes: &[u8], at: usize) -> u32 {
+pub(super) fn get(bytes: &[u8], at: usize) -> u32 {
     u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
 }
 
@@ -383,7 +393,7 @@ mod tests {
 
         /// The fuzz target `frames` found that a welcome and a refusal could hold anything in the fields that must be zero.
         #[test]
-        fn a_welcome_says_nothing_in_what_must_be_zero(at in 16usize..WELCOME_BYTES, bit in 0u32..8, why in 1u32..=13) {
+        fn a_welcome_says_nothing_in_what_must_be_zero(at in 16usize..WELCOME_BYTES, bit in 0u32..8, why in 1u32..=14) {
             let mut refusal = encode_refusal(Ending::from_code(why).expect("a known reason"));
             let decoded = Welcome::Refused { theirs: VERSION, code: why };
             prop_assert_eq!(decode_welcome(&refusal), decoded);
@@ -404,6 +414,7 @@ mod tests {
             for intent in [Intent::New, Intent::Join(token)] {
                 prop_assert_eq!(decode_hello(&encode_hello(intent)), Hello::Speaks(intent));
             }
+            prop_assert_eq!(decode_hello(&encode_ask()), Hello::Asks);
             let files = [Sharing::Each, Sharing::Whole].map(Passing::Files);
             let passing = [Passing::Nothing, files[0], files[1], Passing::Keys][passing];
             let terms = Terms { token, slab_bytes, capacity, passing };
@@ -443,10 +454,12 @@ mod tests {
             let is_right = |(tag, reply)| tag == Tag(0) && encode_reply(tag, reply) == bytes;
             assert!(decoded.is_none_or(is_right), "{bytes:?}: {decoded:?}");
         }
-        for intent in [Intent::New, Intent::Join(BorrowerToken([1; 16]))] {
-            for bytes in flipped(encode_hello(intent)) {
+        let hellos = [Intent::New, Intent::Join(BorrowerToken([1; 16]))].map(encode_hello);
+        for hello in hellos.into_iter().chain([encode_ask()]) {
+            for bytes in flipped(hello) {
                 match decode_hello(&bytes) {
                     Hello::Speaks(intent) => assert_eq!(encode_hello(intent), bytes),
+                    Hello::Asks => assert_eq!(encode_ask(), bytes),
                     Hello::OtherVersion(version) => assert_eq!(bytes[8..12], version.to_le_bytes()),
                     Hello::Foreign => {}
                 }

@@ -3,6 +3,7 @@
 
 use super::ending::Ending;
 use super::frame::{BorrowerToken, Intent};
+use super::offers::{Identity, Offers, Ways};
 use crate::slab::{BorrowerId, Sharing, SlabStore};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,6 +12,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 #[derive(Debug)]
 pub struct Lender {
     store: SlabStore,
+    /// `None` if the system had no random bytes for its identity.
+    offers: Option<Offers>,
     borrowers: Mutex<HashMap<BorrowerToken, Known>>,
 }
 
@@ -21,9 +24,20 @@ struct Known {
 }
 
 impl Lender {
-    /// A lender of `store`'s slabs, without borrowers.
+    /// A lender of `store`'s slabs, without borrowers, and with no way to it that could be told of.
     pub fn new(store: SlabStore) -> Arc<Self> {
-        Arc::new(Self { store, borrowers: Mutex::default() })
+        Self::offering(store, Ways::default())
+    }
+
+    /// A lender of `store`'s slabs, without borrowers, that tells of these ways to it.
+    pub fn offering(store: SlabStore, ways: Ways) -> Arc<Self> {
+        let offers = random().ok().map(|bytes| Offers { identity: Identity(bytes), ways });
+        Arc::new(Self { store, offers, borrowers: Mutex::default() })
+    }
+
+    /// What it tells who asks.
+    pub fn offers(&self) -> Option<&Offers> {
+        self.offers.as_ref()
     }
 
     /// The slabs.
@@ -43,12 +57,7 @@ impl Lender {
             // Whoever maps the one file that all slabs lie in can touch all of them.
             Intent::New if self.store.sharing() == Some(Sharing::Whole) && !known.is_empty() => return Err(Ending::Taken),
             Intent::New => {
-                let mut token = [0; 16];
-                getrandom::fill(&mut token).map_err(|error| {
-                    tracing::error!(%error, "no random bytes for a borrower's token");
-                    Ending::Internal
-                })?;
-                let (token, id) = (BorrowerToken(token), self.store.register());
+                let (token, id) = (BorrowerToken(random()?), self.store.register());
                 known.insert(token, Known { id, connections: 1 });
                 (token, id)
             }
@@ -79,6 +88,16 @@ impl Lender {
     fn known(&self) -> MutexGuard<'_, HashMap<BorrowerToken, Known>> {
         self.borrowers.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// 128 bits that nobody else has.
+fn random() -> Result<[u8; 16], Ending> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).map_err(|error| {
+        tracing::error!(%error, "no random bytes for a token");
+        Ending::Internal
+    })?;
+    Ok(bytes)
 }
 
 /// One connection's membership of a borrower. When the last one is dropped, the borrower's slabs are taken back.

@@ -10,11 +10,15 @@
 //! any order. Either end may close the connection at any time; a server that ends it because of something the client did
 //! says why in an *end* frame first.
 //!
+//! A client may instead only *ask* what there is: its hello says so, and the server answers with its *offers* and ends the connection. Who asks is no borrower. By
+//! RDMA nobody asks, because a request for a connection that isn't made has no room for the answer.
+//!
 //! # Frames
 //! All numbers are little-endian. Fields called zero must be zero.
 //! ```text
-//! hello    32 B  magic 8 | version u32 | intent u32: 0 new borrower, 1 join | token 16 B (zero if new)
-//! welcome  48 B  magic 8 | version u32 | ending u32: 0 welcome              | token 16 B | slab bytes u32 | with u32 | capacity u64
+//! hello    32 B  magic 8 | version u32 | intent u32: 0 new borrower, 1 join, 2 ask | token 16 B (zero unless it joins)
+//! welcome  48 B  magic 8 | version u32 | ending u32: 0 welcome                     | token 16 B | slab bytes u32 | with u32 | capacity u64
+//! offers  160 B  magic 8 | version u32 | ending u32: 14 told                       | identity 16 B | RDMA: address 16 B | port u16 | Unix: len u16 | path 108 B
 //!
 //! request  20 B  kind u8 | zero u8, u16 | tag u32 | slab u32 | offset u32 | len u32
 //!          0x01  read                                slab       offset       1..=256 KiB
@@ -32,8 +36,12 @@
 //! *With* says what comes with each *lent*: 0 nothing; with its first byte, over Unix sockets, a file, 1 one for each slab, 2 the one in which all slabs lie; 3, by RDMA, the
 //! slab's key, 12 bytes: address u64 | key u32. There the server serves no reads and writes.
 //!
-//! The first 16 bytes of hello and welcome are the same in every version, so that ends of different versions can tell each
-//! other so. A refusal is a welcome whose ending isn't 0 and whose other fields are zero.
+//! *Offers* say who the server is, by a random number that it made when it started, and where else it lends. Port 0: not by RDMA, and the address is zero; else the address is of IPv6, or of
+//! IPv4 mapped into it, or zero for the one that the server was asked at. Len: bytes of the path of its Unix socket, 0 for none, at most 107; zero behind them. The path begins
+//! with a slash, has no zero in it and needn't be text.
+//!
+//! The first 16 bytes of hello, welcome and offers are the same in every version, so that ends of different versions can tell each
+//! other so. A refusal is a welcome whose ending is neither 0 nor 14 and whose other fields are zero.
 //!
 //! # Borrowers
 //! One process has many connections (one for each thread that misses, one for control). The first says *new* and is
@@ -54,21 +62,25 @@
 //! 1. The first.
 #![forbid(unsafe_code)]
 
+mod asking;
 pub mod client;
 mod ending;
 pub mod frame;
 mod in_flight;
 mod lender;
+pub mod offers;
 mod outbuf;
 pub mod server;
 #[cfg(test)]
 mod tests;
 pub mod uses;
 
+pub use asking::Asking;
 pub use client::{ClientSession, ControlDone, ControlVerb};
 pub use ending::Ending;
 pub use frame::BorrowerToken;
 pub use lender::Lender;
+pub use offers::{Identity, Offers, Ways};
 pub use server::ServerSession;
 pub use uses::SlabUses;
 

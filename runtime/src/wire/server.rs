@@ -10,6 +10,7 @@
 use super::ending::Ending;
 use super::frame::{self, HELLO_BYTES, Hello, Passing, REPLY_BYTES, REQUEST_BYTES, Reply, Request, Tag, Terms};
 use super::lender::{Lender, Membership};
+use super::offers::encode_offers;
 use super::outbuf::OutBuf;
 use crate::slab::{BorrowerId, Export, SlabError};
 use crate::transport::{MAX_OP_BYTES, SlabPos};
@@ -192,12 +193,14 @@ impl ServerSession {
         Ok(())
     }
 
-    /// Ends the session for `why`; the output then closes with the frame that says so.
+    /// Ends the session for `why`; the output then closes with the frame that says so, or that was asked for.
     pub fn end(&mut self, why: Ending) -> Ending {
         if self.ended.is_none() {
             self.ended = Some(why);
             if self.membership.is_some() {
                 self.out.push(&frame::encode_reply(Tag(0), Reply::End(why.code())));
+            } else if let (Ending::Told, Some(offers)) = (why, self.lender.offers()) {
+                self.out.push(&encode_offers(offers));
             } else {
                 self.out.push(&frame::encode_refusal(why));
             }
@@ -239,6 +242,9 @@ impl ServerSession {
     fn handle_hello(&mut self, bytes: &[u8; HELLO_BYTES]) -> Result<(), Ending> {
         let intent = match frame::decode_hello(bytes) {
             Hello::Speaks(intent) => intent,
+            // By RDMA the answer would have to go along with a rejection, where there is room for 148 bytes.
+            Hello::Asks if matches!(self.along, Along::Keys(_)) => return Err(Ending::BadHello),
+            Hello::Asks => return Err(self.lender.offers().map_or(Ending::Internal, |_| Ending::Told)),
             Hello::OtherVersion(_) => return Err(Ending::Version),
             Hello::Foreign => return Err(Ending::BadHello),
         };

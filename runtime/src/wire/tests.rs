@@ -5,7 +5,7 @@ use super::client::GIVE_UP;
 use super::frame::{self, Intent, Passing, REPLY_BYTES, Reply, Request, Tag, Terms};
 use super::*;
 use crate::error::TransportError;
-use crate::slab::{STRIPE_BYTES, SlabStore, SlabStoreConfig, Supply};
+use crate::slab::{MemoryKey, STRIPE_BYTES, SlabStore, SlabStoreConfig, Supply};
 use crate::transport::{Completion, IoBuf, MAX_OP_BYTES, Op, SlabId, SlabPos, Submit, Token, Verb};
 use proptest::prelude::*;
 use std::sync::Arc;
@@ -502,6 +502,27 @@ fn a_slab_that_is_lent_late_is_given_back() {
     assert_eq!(pair.client.take_control(), None);
     assert_eq!(lender.store().lent_bytes(), 0, "nobody knows of the slab, so it must be back");
     assert!(pair.borrow().is_ok());
+}
+
+/// Found when the fuzz target `client` was told of keys: a key that came with a slab which nobody waited for any more was kept, and could have passed for that of a slab whose
+/// answer came right before it.
+#[test]
+fn what_came_with_a_slab_that_is_late_passes_for_no_other_slabs() {
+    let mut client = ClientSession::new(Intent::New, 4, TIMEOUT);
+    client.output_sent(usize::MAX);
+    client.handle_input(&frame::encode_welcome(&Terms { passing: Passing::Keys, ..some_terms() }), &mut Vec::new());
+    let lent = |tag, slab: u32| {
+        let key = MemoryKey { address: u64::from(slab) << 20, key: slab };
+        ([&frame::encode_reply(tag, Reply::Lent(SlabId(slab)))[..], &frame::encode_key(key)].concat(), key)
+    };
+    assert!(client.request(ControlVerb::Borrow));
+    let (late, _) = lent(tag_of(&client), 1);
+    client.abandon_control();
+    assert!(client.request(ControlVerb::Borrow));
+    let (wanted, key) = lent(tag_of(&client), 2);
+    client.handle_input(&[wanted, late].concat(), &mut Vec::new());
+    assert_eq!(client.take_control(), Some(ControlDone::Borrowed(Ok(SlabId(2)))));
+    assert_eq!((client.take_key(), client.failure()), (Some(key), None));
 }
 
 #[test]

@@ -127,6 +127,11 @@ fn gid_address(port: &Path, index: u32, to: SocketAddr) -> Result<Option<SocketA
     }
 }
 
+/// Whether this machine has an RDMA device.
+pub(in crate::transport) fn has_device() -> bool {
+    fs::read_dir(DEVICES).is_ok_and(|mut devices| devices.next().is_some())
+}
+
 /// The devices of this machine, for a message.
 fn names(devices: &Path) -> String {
     let mut names: Vec<_> = fs::read_dir(devices)

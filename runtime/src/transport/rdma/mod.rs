@@ -32,5 +32,6 @@ mod socket;
 mod transport;
 mod verbs;
 
+pub(super) use address::has_device;
 pub use lend::{Domains, RdmaListener, RdmaStream};
 pub use transport::{RdmaConfig, RdmaTransport};

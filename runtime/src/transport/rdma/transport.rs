@@ -58,14 +58,19 @@ pub struct RdmaTransport {
 
 impl RdmaTransport {
     /// Connects as a new borrower.
-    pub fn connect(mut config: RdmaConfig) -> Result<Self, TransportError> {
+    pub fn connect(config: RdmaConfig) -> Result<Self, TransportError> {
+        let connect_by = Instant::now() + config.connect_timeout.min(LONGEST_TIMEOUT);
+        Self::connect_by(config, connect_by)
+    }
+
+    /// The same, with less time for this first connection than for others.
+    pub(in crate::transport) fn connect_by(mut config: RdmaConfig, connect_by: Instant) -> Result<Self, TransportError> {
         if config.in_flight == 0 || config.op_timeout.is_zero() || config.connect_timeout.is_zero() {
             return Err(TransportError::System("timeouts and the number in flight must not be 0".into()));
         }
         config.op_timeout = config.op_timeout.min(LONGEST_TIMEOUT);
         config.connect_timeout = config.connect_timeout.min(LONGEST_TIMEOUT);
         let address = Address::parse(&config.address)?;
-        let connect_by = Instant::now() + config.connect_timeout;
         let mut outcome = Err(TransportError::Unreachable("it has no address".into()));
         for to in address.resolve()? {
             let route = Route { to, from: address.source(to)? };

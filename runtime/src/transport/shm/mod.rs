@@ -23,3 +23,13 @@ mod socket;
 mod transport;
 
 pub use transport::{ShmConfig, ShmTransport};
+
+use super::stream::{self, Limits};
+use crate::error::TransportError;
+use crate::wire::Offers;
+use std::path::Path;
+
+/// Asks the server that listens at `path` what it offers.
+pub(super) fn ask(path: &Path, limits: Limits) -> Result<Offers, TransportError> {
+    stream::ask(socket::UnixSocket::connect(path, limits)?, limits)
+}

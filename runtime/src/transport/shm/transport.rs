@@ -55,13 +55,19 @@ pub struct ShmTransport {
 
 impl ShmTransport {
     /// Connects as a new borrower.
-    pub fn connect(mut config: ShmConfig) -> Result<Self, TransportError> {
+    pub fn connect(config: ShmConfig) -> Result<Self, TransportError> {
+        let connect_by = Instant::now() + config.connect_timeout.min(LONGEST_TIMEOUT);
+        Self::connect_by(config, connect_by)
+    }
+
+    /// The same, with less time for this first connection than for others.
+    pub(in crate::transport) fn connect_by(mut config: ShmConfig, connect_by: Instant) -> Result<Self, TransportError> {
         if config.op_timeout.is_zero() || config.connect_timeout.is_zero() {
             return Err(TransportError::System("timeouts must not be 0".into()));
         }
         config.op_timeout = config.op_timeout.min(LONGEST_TIMEOUT);
         config.connect_timeout = config.connect_timeout.min(LONGEST_TIMEOUT);
-        let limits = limits(&config, Instant::now() + config.connect_timeout);
+        let limits = limits(&config, connect_by);
         let socket = UnixSocket::connect(&config.path, limits)?;
         let trusted = socket.peer_is_trusted();
         let (anchor, terms) = Connection::open(socket, Intent::New, limits)?;

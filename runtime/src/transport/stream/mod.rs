@@ -1,10 +1,12 @@
 //! Connections to a `farmemd` over a stream of bytes: what TCP and Unix sockets have in common.
 #![forbid(unsafe_code)]
 
+mod ask;
 mod connection;
 mod control;
 mod wait;
 
+pub(in crate::transport) use ask::ask;
 pub(in crate::transport) use connection::{Connection, Limits};
 pub(in crate::transport) use control::Control;
 pub(in crate::transport) use wait::{Until, wait_for_file};

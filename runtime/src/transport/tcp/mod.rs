@@ -22,6 +22,17 @@ mod session;
 mod socket;
 mod transport;
 
-#[cfg(feature = "rdma")]
 pub(super) use address::resolve;
 pub use transport::{TcpConfig, TcpTransport};
+
+use super::stream::{self, Limits};
+use crate::error::TransportError;
+use crate::wire::Offers;
+use std::net::SocketAddr;
+
+/// Asks the first of `addresses` that answers what it offers; and which that is.
+pub(super) fn ask(addresses: &[SocketAddr], limits: Limits) -> Result<(Offers, SocketAddr), TransportError> {
+    let socket = socket::connect(addresses, limits)?;
+    let server = socket.peer_addr().map_err(|error| TransportError::Lost(error.to_string()))?;
+    Ok((stream::ask(socket, limits)?, server))
+}

@@ -50,14 +50,20 @@ pub struct TcpTransport {
 
 impl TcpTransport {
     /// Connects as a new borrower.
-    pub fn connect(mut config: TcpConfig) -> Result<Self, TransportError> {
+    pub fn connect(config: TcpConfig) -> Result<Self, TransportError> {
+        let connect_by = Instant::now() + config.connect_timeout.min(LONGEST_TIMEOUT);
+        Self::connect_by(config, connect_by)
+    }
+
+    /// The same, with less time for this first connection than for others.
+    pub(in crate::transport) fn connect_by(mut config: TcpConfig, connect_by: Instant) -> Result<Self, TransportError> {
         if config.in_flight == 0 || config.op_timeout.is_zero() || config.connect_timeout.is_zero() {
             return Err(TransportError::System("timeouts and the number in flight must not be 0".into()));
         }
         config.op_timeout = config.op_timeout.min(LONGEST_TIMEOUT);
         config.connect_timeout = config.connect_timeout.min(LONGEST_TIMEOUT);
         let addresses = address::resolve(&config.address)?;
-        let limits = limits(&config, Instant::now() + config.connect_timeout);
+        let limits = limits(&config, connect_by);
         let (control, terms) = Connection::open(connect(&addresses, limits)?, Intent::New, limits)?;
         let description = format!("tcp:{}", address::without_scheme(&config.address));
         let control = Control::new(Some(control), config.op_timeout);
