@@ -1,14 +1,14 @@
 //! Memory that a `farmemd` on this machine lends and the borrower maps: misses and scans beside bare copies from a mapping like it. One thread.
 //!
-//! The bare copies are of the same bytes in the same order of places, from a memory file that is mapped and has all its pages: what no far memory on
-//! shared memory can beat.
+//! The bare copies are of the same bytes in the same order of places, from memory that is mapped and has all its pages: what no far memory on
+//! shared memory can beat. Once from huge pages, which slabs have where the kernel gives them, and once from a memory file as it comes, of small ones.
 
 mod common;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use farptr::{Far, FarMemory, RemVec};
 use farptr_server::{Config, Daemon};
-use memmap2::MmapMut;
+use memmap2::{Advice, MmapMut};
 use std::hint::black_box;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -24,8 +24,18 @@ fn daemon() -> (Daemon, String) {
     (daemon, address)
 }
 
+/// Memory with all its pages, huge ones if they can be had.
+fn huge() -> MmapMut {
+    let mut map = MmapMut::map_anon(DATA).expect("a mapping");
+    if let Err(error) = map.advise(Advice::HugePage) {
+        eprintln!("no huge pages: {error}");
+    }
+    map.fill(1);
+    map
+}
+
 /// A memory file, mapped, with all its pages.
-fn mapped() -> MmapMut {
+fn file() -> MmapMut {
     let file = std::fs::File::from(rustix::fs::memfd_create("bench", rustix::fs::MemfdFlags::CLOEXEC).expect("a memory file"));
     file.set_len(DATA as u64).expect("its length");
     // SAFETY: the file has no name and no other user, so that nobody changes it or makes it shorter while it is mapped.
@@ -34,14 +44,16 @@ fn mapped() -> MmapMut {
     map
 }
 
-fn misses<const N: usize>(c: &mut Criterion, address: &str, source: &[u8])
+fn misses<const N: usize>(c: &mut Criterion, address: &str, sources: &[(&str, MmapMut)])
 where
     [u64; N]: Far,
 {
     let mem = FarMemory::builder().local_budget(DATA / 4).server(address).build().expect("a far memory");
     let mut group = c.benchmark_group(format!("shm/miss/{}", N * 8));
     common::far_reads::<N>(&mut group, &mem, DATA);
-    common::bare_copies(&mut group, "bare copy from the mapping", source, N * 8);
+    for (name, source) in sources {
+        common::bare_copies(&mut group, &format!("bare copy from {name}"), source, N * 8);
+    }
     group.finish();
 }
 
@@ -81,10 +93,10 @@ fn scan(c: &mut Criterion, address: &str, source: &[u8]) {
 
 fn shm(c: &mut Criterion) {
     let (_daemon, address) = daemon();
-    let source = mapped();
-    misses::<8>(c, &address, &source);
-    misses::<512>(c, &address, &source);
-    scan(c, &address, &source);
+    let sources = [("huge pages", huge()), ("small pages", file())];
+    misses::<8>(c, &address, &sources);
+    misses::<512>(c, &address, &sources);
+    scan(c, &address, &sources[0].1);
 }
 
 criterion_group!(benches, shm);

@@ -3,6 +3,7 @@
 use super::header::{HEADER_BYTES, ObjectHeader};
 use crate::addr::ObjectAddr;
 use crate::poison;
+use crate::sys::prefetch_line;
 use std::alloc::Layout;
 
 /// Number of a segment in the arena.
@@ -68,6 +69,10 @@ impl Open {
     }
 }
 
+/// How many objects ahead headers are prefetched, as if they were all as large as this one: each is found by the one before, and in a segment of large
+/// ones each is a miss of its own.
+const HEADERS_AHEAD: usize = 8;
+
 /// The objects of a sealed segment, in order of allocation; gaps are left out.
 #[derive(Debug)]
 pub struct Objects {
@@ -93,7 +98,9 @@ impl Iterator for Objects {
             // SAFETY: by the contract of `new` nothing in the segment is busy: it is a gapless row of settled headers with their
             // contents, up to `end`.
             let header = unsafe { ObjectHeader::read(addr) };
-            self.next = (addr.get() + header.size()).next_multiple_of(HEADER_BYTES);
+            let next = (addr.get() + header.size()).next_multiple_of(HEADER_BYTES);
+            prefetch_line(next + (next - self.next) * HEADERS_AHEAD);
+            self.next = next;
             if header.slot() != crate::addr::SlotId::NONE {
                 return Some((addr, header));
             }

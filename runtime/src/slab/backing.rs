@@ -5,6 +5,7 @@
 //! can't be had otherwise, a borrower is given more than its slabs; such a lender has one borrower at a time.
 #![forbid(unsafe_code)]
 
+use super::mapping::{HUGE_PAGE, Mapping};
 use super::store::SlabError;
 use bytesize::ByteSize;
 use rustix::fs::{FallocateFlags, MemfdFlags, SealFlags};
@@ -91,6 +92,12 @@ impl Files {
             Source::Memfd => memory_file()?,
         };
         file.set_len(self.slab_bytes)?;
+        // Before it has pages, which would have to be copied. What has none afterwards gets small ones.
+        if self.slab_bytes >= HUGE_PAGE as u64
+            && let Ok(mapping) = Mapping::shared(&file, 0, self.slab_bytes as usize)
+        {
+            mapping.make_huge_pages();
+        }
         rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, self.slab_bytes)?;
         if let Source::Memfd = self.source {
             rustix::fs::fcntl_add_seals(&file, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
