@@ -90,7 +90,7 @@ fn a_server_without_a_socket_is_reached_over_tcp_and_named_so_in_errors() {
     let mem = memory(&[format!("auto:{address}")]);
     assert_eq!(mem.transport(), format!("tcp:{address} (auto)"));
     let boxes: Result<Vec<_>, _> = (0..3000u64).map(|n| RemBox::try_new_in([n; 512], &mem)).collect();
-    let full = boxes.err().expect("more than it lends and the budget holds");
+    let Err(full) = boxes else { panic!("more than it lends and the budget holds") };
     assert!(matches!(full, Error::FarMemoryFull { .. }) && full.to_string().contains(&format!("tcp:{address} (auto)")), "{full}");
 }
 
@@ -260,6 +260,17 @@ fn nobody_at_the_address_is_the_ordinary_error() {
     assert!(said.contains("auto:127.0.0.1:1") && said.contains("is farmemd running there?"), "{said}");
 }
 
+/// One that lends by RDMA, where there is a device.
+#[cfg(feature = "rdma")]
+fn by_rdma(capacity: u64) -> Option<Daemon> {
+    rdma::device().map(|device| start(Config::rdma(format!("{device}:0"), capacity)))
+}
+
+#[cfg(not(feature = "rdma"))]
+fn by_rdma(_capacity: u64) -> Option<Daemon> {
+    None
+}
+
 /// Each kind of server lends a part, and gives it back.
 #[test]
 fn servers_of_all_kinds_make_one_far_memory() {
@@ -269,20 +280,14 @@ fn servers_of_all_kinds_make_one_far_memory() {
     let listening = start(Config::new("127.0.0.1:0", capacity));
     let at_socket = start(Config::unix(&path, capacity));
     let found = start(Config { unix: Some(other_path), ..Config::new("127.0.0.1:0", capacity) });
-    #[cfg_attr(not(feature = "rdma"), expect(unused_mut, reason = "RDMA adds one"))]
-    let mut daemons = vec![listening, at_socket, found];
+    let daemons: Vec<Daemon> = [listening, at_socket, found].into_iter().chain(by_rdma(capacity)).collect();
     let mut addresses = vec![
-        "embedded:".to_owned(),
         format!("tcp:{}", tcp_address(&daemons[0])),
         format!("unix:{}", path.display()),
         format!("auto:{}", tcp_address(&daemons[2])),
     ];
-    #[cfg(feature = "rdma")]
-    if let Some(device) = rdma::device() {
-        daemons.push(start(Config::rdma(format!("{device}:0"), capacity)));
-        addresses.push(format!("rdma:{}", daemons[3].rdma_address().expect("it listens")));
-    }
-    addresses.rotate_left(1);
+    addresses.extend(daemons.iter().filter_map(Daemon::rdma_address).map(|address| format!("rdma:{address}")));
+    addresses.push("embedded:".into());
     let builder = FarMemory::builder().local_budget(1 << 20).timeout(Duration::from_secs(20));
     let mem = addresses.iter().fold(builder, |builder, address| builder.server(address)).build().expect("a far memory");
     let most = capacity * daemons.len() as u64;
