@@ -4,6 +4,7 @@
 //! which. rustup adds toolchain components by itself. Nothing else on the machine is changed.
 #![forbid(unsafe_code)]
 
+use crate::guest::QEMU;
 use crate::uring;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -54,6 +55,19 @@ pub(crate) fn fuzzing() -> Result<(), String> {
     if installed { Ok(()) } else { Err(format!("cargo-fuzz is needed; install: cargo {}", install.join(" "))) }
 }
 
+/// Installs what runs guests: the emulator, what an initramfs is made of, and what the guest sets its network and its RDMA device up with.
+pub(crate) fn guests() -> Result<(), String> {
+    let tool = |program: &str, package, what| Tool { program: program.into(), package, what };
+    let tools = [
+        (tool(QEMU, "qemu-system-x86", "an emulator for guests"), &["--version"][..]),
+        (tool("busybox", "busybox-static", "busybox for guests"), &["true"]),
+        (tool("xz", "xz-utils", "xz for the guests' kernel"), &["--version"]),
+        (tool("rdma", "iproute2", "the program `rdma` for guests"), &["-Version"]),
+    ];
+    let missing: Vec<&Tool> = tools.iter().filter(|(tool, test)| !runs(&tool.program, test)).map(|(tool, _)| tool).collect();
+    if missing.is_empty() { Ok(()) } else { install(&missing) }
+}
+
 /// Why a sanitizer can't be used, if it can't: the compiler that is in use does not bring its runtime library, `name` as in `librustc-stable_rt.asan.a`.
 pub(crate) fn sanitizer_missing(name: &str) -> Option<String> {
     let ending = format!("_rt.{name}.a");
@@ -86,13 +100,19 @@ fn install(missing: &[&Tool]) -> Result<(), String> {
         return Err(by_hand);
     }
     println!("=== installing {names}, needed to build");
-    let apt = |args: &[&str]| {
-        println!("$ apt-get {}", args.join(" "));
-        Command::new("apt-get").args(args).env("DEBIAN_FRONTEND", "noninteractive").status().is_ok_and(|status| status.success())
-    };
     // The lists may be recent enough; if not, that shows in the first attempt.
     let install = [&["install", "--yes", "--no-install-recommends"], packages.as_slice()].concat();
-    if apt(&install) || (apt(&["update"]) && apt(&install)) { Ok(()) } else { Err(by_hand) }
+    if apt(&install) || (update() && apt(&install)) { Ok(()) } else { Err(by_hand) }
+}
+
+/// Brings the lists of packages up to date, if that may be done here.
+pub(crate) fn update() -> bool {
+    is_root() && apt(&["update"])
+}
+
+fn apt(args: &[&str]) -> bool {
+    println!("$ apt-get {}", args.join(" "));
+    Command::new("apt-get").args(args).env("DEBIAN_FRONTEND", "noninteractive").status().is_ok_and(|status| status.success())
 }
 
 /// Says what this machine lacks that tests will skip over.
