@@ -7,7 +7,7 @@
 //! - `cfg`: compiles the workspace with one cfg more, without compiling its dependencies again.
 //! - `inventory`, `smoke`: checks that are code of their own. `fuzz`: builds and runs the fuzz targets.
 //! - `guest`: commands in emulated guests that have an RDMA device.
-//! - `sanitize`: the suite under AddressSanitizer and ThreadSanitizer.
+//! - `rdma`: what is run in guests. `sanitize`: the suite under AddressSanitizer and ThreadSanitizer.
 //! - `mutants`: weakens the code on purpose, to see whether the checks notice.
 //! - `uring`: takes io_uring away from a command, as containers do.
 #![deny(unsafe_code)] // but for `uring`, which says why
@@ -19,6 +19,7 @@ mod inventory;
 mod invocation;
 mod mutants;
 mod prerequisites;
+mod rdma;
 mod sanitize;
 mod smoke;
 mod step;

@@ -37,7 +37,7 @@ impl Image {
         {
             return Ok(image);
         }
-        println!("=== making an image for guests from {}", package.display());
+        eprintln!("=== making an image for guests from {}", package.display());
         let _ = fs::remove_file(&recorded);
         let unpacked = folder.join("unpacked");
         let (kernel, modules) = kernel::unpack(&package, &unpacked)?;

@@ -46,7 +46,7 @@ variables FARPTR_..., RUST_..., PROPTEST_... and few others.
 Commands start when all guests are there, and those of --each when each server has said its first line. When all of --each have ended, servers
 are sent SIGTERM. When one fails, the others are, and its status is this command's; 124 says that the time was up.
 
-Emulation is slow, some ten times: for correctness, not for speed.";
+Emulation makes a program some ten times slower: for correctness, not for speed.";
 
 /// Run commands in emulated guests that have an RDMA device
 #[derive(clap::Args)]
@@ -101,7 +101,7 @@ pub(crate) fn run(options: &Options, target_dir: &Path) -> Result<ExitCode, Stri
         memory_mib: options.memory.unwrap_or(if alone { 2048 } else { 1024 }),
         cpus: options.cpus.unwrap_or(if alone { 2 } else { 1 }),
     };
-    match run::run(&tasks, &image, &limits, &folder(target_dir)) {
+    match run::run(&tasks, &image, &limits, &folder(target_dir)?) {
         Ok(()) => Ok(ExitCode::SUCCESS),
         Err(Problem::Unable(problem)) => Err(problem),
         Err(Problem::Failed { status, what }) => {
@@ -111,16 +111,23 @@ pub(crate) fn run(options: &Options, target_dir: &Path) -> Result<ExitCode, Stri
     }
 }
 
+/// Why guests can't be run here, if they can't. What is missing is got first, if it can be.
+pub(crate) fn missing(target_dir: &Path) -> Option<String> {
+    provide(target_dir).err()
+}
+
 fn provide(target_dir: &Path) -> Result<Image, String> {
     if !cfg!(target_arch = "x86_64") {
         return Err("guests run programs of this machine's, and are x86-64".into());
     }
     prerequisites::guests()?;
-    Image::provide(&folder(target_dir))
+    Image::provide(&folder(target_dir)?)
 }
 
-fn folder(target_dir: &Path) -> PathBuf {
-    target_dir.join("guest")
+/// Seen by guests as well, by the same name.
+fn folder(target_dir: &Path) -> Result<PathBuf, String> {
+    let target_dir = std::path::absolute(target_dir).map_err(|error| format!("there is no current folder: {error}"))?;
+    Ok(target_dir.join("guest"))
 }
 
 /// What each guest does.
