@@ -6,17 +6,20 @@
 //! - `prerequisites`: what a fresh machine may lack.
 //! - `cfg`: compiles the workspace with one cfg more, without compiling its dependencies again.
 //! - `inventory`, `smoke`: checks that are code of their own. `fuzz`: builds and runs the fuzz targets.
-//! - `sanitize`: the suite under AddressSanitizer and ThreadSanitizer.
+//! - `guest`: commands in emulated guests that have an RDMA device.
+//! - `rdma`: what is run in guests. `sanitize`: the suite under AddressSanitizer and ThreadSanitizer.
 //! - `mutants`: weakens the code on purpose, to see whether the checks notice.
 //! - `uring`: takes io_uring away from a command, as containers do.
 #![deny(unsafe_code)] // but for `uring`, which says why
 
 mod cfg;
 mod fuzz;
+mod guest;
 mod inventory;
 mod invocation;
 mod mutants;
 mod prerequisites;
+mod rdma;
 mod sanitize;
 mod smoke;
 mod step;
@@ -75,6 +78,7 @@ enum Chore {
         minutes: u32,
     },
     Fuzz(fuzz::Options),
+    Guest(guest::Options),
     /// Run small far memories over servers that go wrong in every way, and compare with a model
     ///
     /// Each seed is a scenario: servers, faults and how often they happen, threads, operations. Every read must give the right data or a documented error;
@@ -195,6 +199,7 @@ fn main() -> ExitCode {
             Ok(all_well) => finish(all_well),
             Err(problem) => fail(&problem),
         },
+        Chore::Guest(options) => guest::run(&options, &steps::target_dir(&root)).unwrap_or_else(|problem| fail(&problem)),
         Chore::Torture { seeds, first, server } => finish(step::run_all(&[steps::torture(first, seeds, &server)], &root)),
         Chore::Doc { open } => finish(step::run_all(&[steps::doc(open)], &root)),
         Chore::Unsafe => finish(step::run_all(&[steps::unsafe_inventory()], &root)),

@@ -6,11 +6,11 @@ use std::fs;
 use std::path::Path;
 
 /// A folder of the workspace, small, and of text.
-pub(crate) const FOLDER: &str = "farptr";
+pub(crate) const FOLDER: &str = "runtime";
 /// A literal that is in it.
 pub(crate) const PATTERN: &str = "farptr";
-/// Little enough that far memory is used.
-pub(crate) const BUDGET: &str = "4MiB";
+/// Little enough that far memory is used: the least there is.
+pub(crate) const BUDGET: &str = "1MiB";
 
 const KEYS: [&str; 12] = [
     "matches",
@@ -33,10 +33,14 @@ pub(crate) fn judge(root: &Path, stdout: &str) -> Result<(), String> {
     judge_figures(stdout, expected)
 }
 
-fn judge_figures(stdout: &str, expected: u64) -> Result<(), String> {
+/// Compares the example's JSON with how many lines there are.
+pub(crate) fn judge_figures(stdout: &str, expected: u64) -> Result<(), String> {
     let figures: Value = serde_json::from_str(stdout).map_err(|error| format!("its output is not one JSON object: {error}"))?;
     if let Some(missing) = KEYS.iter().find(|key| figures.get(key).is_none()) {
         return Err(format!("its output lacks `{missing}`"));
+    }
+    if figures["far_bytes"].as_f64() == Some(0.0) {
+        return Err("all it has fits into the local budget: it tests nothing of far memory".into());
     }
     match figures["matches"].as_u64() {
         Some(found) if found == expected && found > 0 => Ok(()),
@@ -45,7 +49,7 @@ fn judge_figures(stdout: &str, expected: u64) -> Result<(), String> {
 }
 
 /// How many lines below `folder` hold the pattern.
-fn matching_lines(folder: &Path) -> std::io::Result<u64> {
+pub(crate) fn matching_lines(folder: &Path) -> std::io::Result<u64> {
     let mut lines = 0;
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
@@ -77,6 +81,9 @@ mod tests {
         assert_eq!(judge_figures(&Value::from(of(7)).to_string(), 7), Ok(()));
         assert!(judge_figures(&Value::from(of(6)).to_string(), 7).unwrap_err().contains("found 6"));
         assert!(judge_figures(&Value::from(of(0)).to_string(), 0).is_err(), "a pattern that is nowhere tests nothing");
+        let mut local = of(7);
+        local.insert("far_bytes".into(), 0.into());
+        assert!(judge_figures(&Value::from(local).to_string(), 7).unwrap_err().contains("nothing of far memory"));
         assert!(judge_figures("", 7).unwrap_err().contains("not one JSON object"));
         let mut incomplete = of(7);
         incomplete.remove("peak_rss_bytes");

@@ -4,12 +4,12 @@
 use crate::invocation::Invocation;
 use crate::sanitize::{self, Sanitizer};
 use crate::step::{Action, Step};
-use crate::{inventory, mutants, smoke, uring};
+use crate::{inventory, mutants, rdma, smoke, uring};
 use std::path::{Path, PathBuf};
 
 /// `cargo xtask test`.
 pub(crate) fn test(root: &Path) -> Vec<Step> {
-    vec![
+    let mut steps = vec![
         Step::new(
             "all",
             "unit, integration, compile-fail and doc tests of every crate",
@@ -38,7 +38,9 @@ pub(crate) fn test(root: &Path) -> Vec<Step> {
                     .env("CARGO_TARGET_DIR", target_dir(root).join("loom").display().to_string()),
             ),
         ),
-    ]
+    ];
+    steps.extend(rdma::steps(&target_dir(root)));
+    steps
 }
 
 /// `cargo xtask ci`.
