@@ -215,7 +215,7 @@ mod tests {
             ("auto:::1", "an IPv6 address must stand in brackets"),
             ("auto:host:0", "port 0 can't be connected to"),
             ("auto:host:", "the port is not a number"),
-            ("auto://host", "the port is not a number"),
+            ("auto://host", "the host is not a name or an address"),
             ("auto:/run/farmemd", "the host is not a name or an address"),
             ("rdma:host", "the port is missing"),
             ("rdma:host:7471@", "is no device's name"),

@@ -1,7 +1,7 @@
 //! The best way to a `farmemd` of which one knows the host: memory of this machine that is mapped, else RDMA, else TCP.
 //!
 //! Over TCP the server is asked what it offers ([`wire`](crate::wire)), and what it offers is tried from the best to the worst. A way that doesn't work costs a line in the log and at most
-//! a second; TCP is always left, and its errors are those of [`tcp`](super::tcp). What was chosen is a part of the name, for example `tcp:10.0.0.2:7070 (auto)`, and stays: there is no change when
+//! a second; TCP is always left, and its errors are those of [`tcp`]. What was chosen is a part of the name, for example `tcp:10.0.0.2:7070 (auto)`, and stays: there is no change when
 //! another way opens or this one closes.
 //!
 //! # Whose socket it is
