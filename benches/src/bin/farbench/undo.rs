@@ -1,0 +1,110 @@
+//! What must not stay behind, whatever ends the run: servers, swap devices, control groups.
+//!
+//! Who sets something up hands over how to take it away and gets a guard. It is taken away when the guard goes, which a panic sees to as well; or, if
+//! a signal comes, by the thread that waits for those, latest first, before the process ends.
+
+use crate::Outcome;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use std::sync::{Arc, Mutex, PoisonError};
+
+type Action = Box<dyn FnOnce() + Send>;
+
+/// How to take away all that was set up.
+#[derive(Clone, Default)]
+pub(crate) struct Undo(Arc<Mutex<Actions>>);
+
+#[derive(Default)]
+struct Actions {
+    next: u64,
+    pending: Vec<(u64, Action)>,
+}
+
+/// Something that was set up. Dropping it takes that away.
+#[must_use]
+pub(crate) struct SetUp {
+    undo: Undo,
+    number: u64,
+}
+
+impl Undo {
+    /// One that is carried out when a signal ends the process.
+    pub(crate) fn at_signals() -> Outcome<Self> {
+        let undo = Undo::default();
+        let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])?;
+        let all = undo.clone();
+        std::thread::Builder::new().name("signals".into()).spawn(move || {
+            if let Some(signal) = signals.forever().next() {
+                all.run_all();
+                eprintln!("farbench: ended by a signal; servers, control groups and swap devices are gone");
+                std::process::exit(128 + signal);
+            }
+        })?;
+        Ok(undo)
+    }
+
+    /// Hands over how to take away what was just set up, or is about to be.
+    pub(crate) fn with(&self, action: impl FnOnce() + Send + 'static) -> SetUp {
+        let mut actions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        actions.next += 1;
+        let number = actions.next;
+        actions.pending.push((number, Box::new(action)));
+        SetUp { undo: self.clone(), number }
+    }
+
+    fn take(&self, number: u64) -> Option<Action> {
+        let mut actions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = actions.pending.iter().position(|(each, _)| *each == number)?;
+        Some(actions.pending.remove(at).1)
+    }
+
+    fn run_all(&self) {
+        loop {
+            let last = self.0.lock().unwrap_or_else(PoisonError::into_inner).pending.pop();
+            match last {
+                Some((_, action)) => action(),
+                None => return,
+            }
+        }
+    }
+}
+
+impl Drop for SetUp {
+    fn drop(&mut self) {
+        if let Some(action) = self.undo.take(self.number) {
+            action();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn noting(undo: &Undo, notes: &Arc<Mutex<Vec<u32>>>, number: u32) -> SetUp {
+        let notes = Arc::clone(notes);
+        undo.with(move || notes.lock().expect("notes").push(number))
+    }
+
+    #[test]
+    fn each_thing_is_taken_away_once_and_the_latest_first() {
+        let (undo, notes) = (Undo::default(), Arc::default());
+        let [first, second, third] = [1, 2, 3].map(|number| noting(&undo, &notes, number));
+        drop(second);
+        undo.run_all();
+        drop((first, third));
+        assert_eq!(*notes.lock().expect("notes"), [2, 3, 1]);
+    }
+
+    #[test]
+    fn a_panic_takes_away_what_was_set_up() {
+        let (undo, notes) = (Undo::default(), Arc::default());
+        let setup = noting(&undo, &notes, 1);
+        let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(move || {
+            let _setup = setup;
+            panic!("a measurement failed");
+        }));
+        assert!(panicked.is_err());
+        assert_eq!(*notes.lock().expect("notes"), [1]);
+    }
+}
