@@ -35,10 +35,8 @@ fn every_experiment_runs_and_the_report_is_written() {
 /// What is measured under a memory limit is this program in another role.
 #[test]
 fn a_subject_works_when_asked_and_ends_with_its_stdin() {
-    for program in [
-        json!({"map": {"words": 8, "count": 100, "skew": 0.99, "reads": 50, "draws": 100}}),
-        json!({"pages": {"bytes": 1 << 16}}),
-    ] {
+    let load = json!({"skew": 0.99, "reads": 50, "draws": 100});
+    for program in [json!({"map": {"words": 8, "count": 100, "load": load}}), json!({"pages": {"bytes": 1 << 16}})] {
         let mut command = farbench();
         command.arg("--subject").arg(program.to_string()).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.spawn().expect("farbench");
@@ -49,6 +47,7 @@ fn a_subject_works_when_asked_and_ends_with_its_stdin() {
             lines.next().expect("an answer").expect("text")
         };
         assert_eq!(ask("go"), "ready");
+        assert_eq!(ask(&load.to_string()), "ready");
         assert!(ask("0.001").parse::<f64>().expect("a rate") > 0.0);
         drop(stdin);
         assert!(child.wait().expect("an end").success());

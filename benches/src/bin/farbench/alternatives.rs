@@ -15,18 +15,18 @@ pub(crate) struct Swapping {
     _device: Swap,
 }
 
-/// Bytes that the race is over: enough that they don't all stay.
-const RACE: usize = 48 << 20;
+/// Bytes that the race is over, of which a tenth may stay: little enough that a way which counts what is swapped against the program's limit drops out.
+const RACE: usize = 64 << 20;
 
 /// How long each way is tried.
-const TRY: Duration = Duration::from_millis(400);
+const TRY: Duration = Duration::from_millis(800);
 
 impl Swapping {
     /// Tries all ways and keeps the fastest, with a device of `bytes`.
     pub(crate) fn fastest(bytes: u64, undo: &Undo) -> Result<Self, String> {
         let attempt = |way: Way| -> Outcome<f64> {
             let _device = Swap::set_up(way, 4 * RACE as u64, undo)?;
-            let mut pages = Remote::start(&Program::Pages { bytes: RACE }, RACE as u64 / 4, undo)?;
+            let mut pages = Remote::start(&Program::Pages { bytes: RACE }, RACE as u64 / 10, undo)?;
             pages.sample(TRY / 4)?;
             pages.sample(TRY)
         };

@@ -6,7 +6,7 @@
 use crate::Outcome;
 use crate::alternatives::Swapping;
 use crate::cli::{Cli, Pace};
-use crate::figure::{Figure, Place, Role};
+use crate::figure::{Figure, Place};
 use crate::program::Program;
 use crate::remote::Remote;
 use crate::server::{self, Farmemd};
@@ -165,11 +165,11 @@ impl<'a> Bench<'a> {
     }
 
     /// A program under a memory limit of so many percent of its data, in bytes, and swapping.
-    pub(crate) fn swapped(&mut self, program: &Program, data: usize, percent: u32) -> Option<Subject<'static>> {
+    pub(crate) fn swapped(&mut self, program: &Program, data: usize, percent: u32) -> Option<Remote> {
         let swapping = self.swapping()?;
         self.doing(format_args!("setting up, {percent}% local, {}", swapping.way));
         match Remote::start(program, self.budget(data, percent) as u64, self.undo) {
-            Ok(remote) => Some(remote.subject(format!("std, {}", swapping.way), Role::Alternative)),
+            Ok(remote) => Some(remote.named(format!("std, {}", swapping.way))),
             Err(why) => {
                 self.missing(format!("std, {}, {percent}% local", swapping.way), why);
                 None
@@ -208,11 +208,12 @@ impl<'a> Bench<'a> {
         // One run more, which warms up and is thrown away.
         let sample = (slice / (rounds as u32 + 1)).clamp(SHORTEST, LONGEST);
         let until = Instant::now() + slice * subjects.len() as u32;
-        let mut samples = vec![Vec::new(); subjects.len()];
+        let mut samples: Vec<Option<Vec<f64>>> = vec![Some(Vec::new()); subjects.len()];
         if self.pace() != Pace::Smoke {
-            for subject in subjects.iter_mut() {
-                subject.sample(sample)?;
+            for (subject, samples) in subjects.iter_mut().zip(&mut samples) {
+                self.sample(subject, sample, samples, &place)?;
             }
+            samples.iter_mut().flatten().for_each(Vec::clear);
         }
         for round in 0..MOST_ROUNDS {
             if round >= rounds && (self.pace() != Pace::Full || Instant::now() + sample * subjects.len() as u32 > until) {
@@ -220,15 +221,31 @@ impl<'a> Bench<'a> {
             }
             for turn in 0..subjects.len() {
                 let at = if round % 2 == 0 { turn } else { subjects.len() - 1 - turn };
-                samples[at].push(subjects[at].sample(sample)?);
+                self.sample(&mut subjects[at], sample, &mut samples[at], &place)?;
                 self.progress.tick();
             }
         }
         for (subject, samples) in subjects.iter().zip(samples) {
-            let summary = Summary::of(samples).ok_or("no samples")?;
-            figure.add(subject.series.clone(), subject.role, place.clone(), summary);
+            if let Some(samples) = samples {
+                let summary = Summary::of(samples).ok_or("no samples")?;
+                figure.add(subject.series.clone(), subject.role, place.clone(), summary);
+            }
         }
         self.measurements_left = self.measurements_left.saturating_sub(subjects.len());
+        Ok(())
+    }
+
+    /// Takes a sample, unless the subject failed before, or may fail and does.
+    fn sample(&mut self, subject: &mut Subject<'_>, time: Duration, samples: &mut Option<Vec<f64>>, place: &Place) -> Outcome {
+        let Some(taken) = samples else { return Ok(()) };
+        match subject.sample(time) {
+            Ok(sample) => taken.push(sample),
+            Err(error) if subject.may_fail => {
+                *samples = None;
+                self.missing(format!("{}, {place}", subject.series), error);
+            }
+            Err(error) => return Err(error),
+        }
         Ok(())
     }
 
@@ -282,6 +299,19 @@ mod tests {
             // The first two warm up.
             assert_eq!(*turns.borrow(), "ababbaab");
             assert_eq!(figure.cells[0].summary.samples.len(), 3);
+        });
+    }
+
+    #[test]
+    fn a_subject_that_may_fail_is_left_out_and_said_to_be_missing() {
+        bench_with("farbench deref --quick", |bench| {
+            let mut figure = Figure::new("f", "F", Axis::Names("x"), Unit::NS, "");
+            let fails = || Subject::new("fails", Role::Alternative, |_| Err("ended".into()));
+            let works = || Subject::new("works", Role::Subject, |_| Ok(1.0));
+            bench.measure(&mut figure, "here", &mut [works(), fails().that_may_fail()]).expect("the other one works");
+            assert_eq!(figure.cells.len(), 1);
+            assert_eq!(bench.section.missing, [("fails, here".to_string(), "ended".to_string())]);
+            assert!(bench.measure(&mut figure, "there", &mut [fails()]).is_err());
         });
     }
 

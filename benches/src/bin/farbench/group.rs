@@ -18,7 +18,7 @@ pub(crate) struct Group {
 
 /// How often the statistics of a group are read. Under version 1 a group at its limit, whose every page is being swapped, is sometimes taken for hopeless
 /// and its program killed; reading the statistics keeps the counts behind that fresh.
-const WATCH: Duration = Duration::from_millis(10);
+const WATCH: Duration = Duration::from_millis(5);
 
 /// How long to wait for a group to be empty after its process has ended.
 const PATIENCE: Duration = Duration::from_secs(2);

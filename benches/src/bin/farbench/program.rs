@@ -1,7 +1,7 @@
 //! What a user would write without farptr, as a process of its own, so that it can be given little memory: the programs behind the alternatives.
 //!
 //! `farbench --subject JSON` is one. It sets up its data, prints `ready`, and for each line on stdin, a number of seconds, works for so long and prints how
-//! much it did in a second. It ends with its stdin, and so with whoever started it.
+//! much it did in a second. A line with a [`Load`] has it do other operations, which it answers with `ready`. It ends with its stdin, and so with whoever started it.
 
 use crate::Outcome;
 use crate::mapped_file::MappedFile;
@@ -19,7 +19,7 @@ use std::time::Duration;
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Program {
     /// Operations on a `HashMap`.
-    Map { words: usize, count: usize, skew: f64, reads: u32, draws: usize },
+    Map { words: usize, count: usize, load: Load },
     /// Sums over a `Vec<u64>`, in bytes.
     Scan { bytes: usize },
     /// Sums over a file that is mapped, in bytes.
@@ -28,32 +28,56 @@ pub(crate) enum Program {
     Pages { bytes: usize },
 }
 
+/// What is done with a map: keys by Zipf's law, and reads among the operations, in percent.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(crate) struct Load {
+    pub(crate) skew: f64,
+    pub(crate) reads: u32,
+    /// Keys that are drawn beforehand, and then gone through again and again.
+    pub(crate) draws: usize,
+}
+
+impl Load {
+    pub(crate) fn driver(self, count: usize) -> Driver {
+        Driver::new(zipf(count, self.skew, self.draws, 1), self.reads)
+    }
+}
+
+/// The data, and what is done with it.
+type Work = Box<dyn FnMut(Option<Load>) -> Outcome<u64>>;
+
 /// Operations between looks at the clock.
 const BATCH: u64 = 64;
 
 impl Program {
-    /// Sets up the data; each call of what comes back does some work and says how much.
-    fn set_up(self) -> Outcome<Box<dyn FnMut() -> Outcome<u64>>> {
+    /// Sets up the data; each call of what comes back does some work and says how much, or takes another load.
+    fn set_up(self) -> Outcome<Work> {
         Ok(match self {
-            Program::Map { words, count, skew, reads, draws } => {
-                let mut driver = Driver::new(zipf(count, skew, draws, 1), reads);
+            Program::Map { words, count, load } => {
+                let mut driver = load.driver(count);
                 let mut store: Box<dyn Store> = match words {
                     8 => Box::new(StdMap::<8>::fill(count)),
                     64 => Box::new(StdMap::<64>::fill(count)),
                     _ => return Err(format!("no map has values of {words} words").into()),
                 };
-                Box::new(move || driver.run(&mut *store, BATCH))
+                Box::new(move |other| match other {
+                    Some(load) => {
+                        driver = load.driver(count);
+                        Ok(0)
+                    }
+                    None => driver.run(&mut *store, BATCH),
+                })
             }
             Program::Scan { bytes } => {
                 let numbers: Vec<u64> = (0..bytes as u64 / 8).map(|i| word(i, 0)).collect();
-                Box::new(move || {
+                Box::new(move |_| {
                     black_box(sum_local(&numbers));
                     Ok(bytes as u64)
                 })
             }
             Program::ScanFile { bytes, file } => {
                 let file = MappedFile::open(&file, bytes)?;
-                Box::new(move || {
+                Box::new(move |_| {
                     black_box(file.sum());
                     Ok(bytes as u64)
                 })
@@ -61,7 +85,7 @@ impl Program {
             Program::Pages { bytes } => {
                 let pages: Vec<Box<[u64; 512]>> = (0..bytes / 4096).map(|i| Box::new(object(i as u64))).collect();
                 let mut random = Random::seeded(1);
-                Box::new(move || {
+                Box::new(move |_| {
                     for _ in 0..BATCH {
                         let i = random.below(pages.len());
                         assert_eq!(pages[i][511], i as u64, "an object's last word is its number");
@@ -88,8 +112,14 @@ impl Program {
         let mut work = program.set_up()?;
         say("ready".into())?;
         for line in lines {
-            let time = Duration::from_secs_f64(line?.trim().parse()?);
-            say(rate(time, &mut work)?.to_string())?;
+            let line = line?;
+            if line.starts_with('{') {
+                work(Some(serde_json::from_str(&line)?))?;
+                say("ready".into())?;
+            } else {
+                let time = Duration::from_secs_f64(line.trim().parse()?);
+                say(rate(time, &mut || work(None))?.to_string())?;
+            }
         }
         Ok(())
     }

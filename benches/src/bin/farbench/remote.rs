@@ -3,7 +3,7 @@
 use crate::Outcome;
 use crate::figure::Role;
 use crate::group::Group;
-use crate::program::Program;
+use crate::program::{Load, Program};
 use crate::server::end_with;
 use crate::subject::Subject;
 use crate::undo::{SetUp, Undo};
@@ -20,6 +20,7 @@ pub(crate) struct Remote {
     stdout: BufReader<ChildStdout>,
     /// Bytes of a MiB where work is counted in bytes, otherwise 1.
     scale: f64,
+    series: String,
     _end: SetUp,
     _group: Group,
 }
@@ -36,7 +37,8 @@ impl Remote {
         let end = end_with(undo, child);
         group.take(process)?;
         let scale = if matches!(program, Program::Scan { .. } | Program::ScanFile { .. }) { f64::from(1 << 20) } else { 1.0 };
-        let mut remote = Remote { stdin, stdout: BufReader::new(stdout), scale, _end: end, _group: group };
+        let mut remote =
+            Remote { stdin, stdout: BufReader::new(stdout), scale, series: "a program".into(), _end: end, _group: group };
         match remote.ask("go")?.trim() {
             "ready" => Ok(remote),
             other => Err(format!("a program that is not ready: {other}").into()),
@@ -59,7 +61,20 @@ impl Remote {
         Ok(self.ask(&time.as_secs_f64().to_string())?.trim().parse::<f64>()? / self.scale)
     }
 
-    pub(crate) fn subject(mut self, series: impl Into<String>, role: Role) -> Subject<'static> {
-        Subject::new(series, role, move |time| self.sample(time))
+    pub(crate) fn named(mut self, series: impl Into<String>) -> Self {
+        self.series = series.into();
+        self
+    }
+
+    /// Has a program with a map go on with other operations.
+    pub(crate) fn load(&mut self, load: &Load) -> Outcome {
+        match self.ask(&serde_json::to_string(load)?)?.trim() {
+            "ready" => Ok(()),
+            other => Err(format!("a program that is not ready: {other}").into()),
+        }
+    }
+
+    pub(crate) fn subject(&mut self) -> Subject<'_> {
+        Subject::new(self.series.clone(), Role::Alternative, move |time| self.sample(time)).that_may_fail()
     }
 }

@@ -8,12 +8,14 @@ use std::time::{Duration, Instant};
 pub(crate) struct Subject<'a> {
     pub(crate) series: String,
     pub(crate) role: Role,
+    /// Whether it may fail without failing the experiment: a program that the kernel may end.
+    pub(crate) may_fail: bool,
     sample: Box<dyn FnMut(Duration) -> Outcome<f64> + 'a>,
 }
 
 impl<'a> Subject<'a> {
     pub(crate) fn new(series: impl Into<String>, role: Role, sample: impl FnMut(Duration) -> Outcome<f64> + 'a) -> Self {
-        Subject { series: series.into(), role, sample: Box::new(sample) }
+        Subject { series: series.into(), role, may_fail: false, sample: Box::new(sample) }
     }
 
     /// One whose `batch` does some operations and says how many; the sample is nanoseconds for each.
@@ -29,6 +31,12 @@ impl<'a> Subject<'a> {
     /// One whose `batch` moves some bytes and says how many; the sample is MiB a second.
     pub(crate) fn mib_per_second(series: impl Into<String>, role: Role, mut batch: impl FnMut() -> Outcome<u64> + 'a) -> Self {
         Subject::new(series, role, move |time| Ok(rate(time, &mut batch)? / f64::from(1 << 20)))
+    }
+
+    /// The same, which may fail.
+    pub(crate) fn that_may_fail(mut self) -> Self {
+        self.may_fail = true;
+        self
     }
 
     pub(crate) fn sample(&mut self, time: Duration) -> Outcome<f64> {

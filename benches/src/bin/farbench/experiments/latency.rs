@@ -26,7 +26,7 @@ const TASKS: [usize; 3] = [1, 16, 64];
 
 const MISSES: &str = "Reads of 4 KiB boxes at random, 4% local, on memory lent by mapping, with so much added to each operation; blocking, and by so many \
     tasks of one thread. The model: t_cpu + t_fetch / overlap, where t_cpu is what a blocking miss takes without a delay, t_fetch the delay, overlap the tasks. \
-    The limit is the delay itself.";
+    The last column is what a read would take one at a time with nothing but the delay.";
 
 const SCAN: &str = "The sum over a vector in order, 25% local, with so much added to each operation. The model: the time of a scan without a delay, and the delay for \
     each chunk that is fetched. farptr has no prefetch yet, so nothing hides it.";
@@ -58,7 +58,7 @@ fn run(bench: &mut Bench<'_>) -> Outcome {
             bench.measure(&mut misses, place, &mut subjects)?;
         }
         if place > 0.0 {
-            misses.add("the delay, one by one", Role::Limit, place.into(), Summary::exact(1e6 / place));
+            misses.add("nothing but the delay, one at a time", Role::Model, place.into(), Summary::exact(1e6 / place));
         }
         drop(reads);
         let mem = memory(bench, delay, bench.budget(data, 25))?;

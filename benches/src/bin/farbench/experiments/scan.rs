@@ -40,6 +40,8 @@ fn run(bench: &mut Bench<'_>) -> Outcome {
             let (vec, expected) = fill(&mem, data)?;
             vecs.push((*kind, vec, expected));
         }
+        let mut others: Vec<_> = bench.swapped(&Program::Scan { bytes: data }, data, percent).into_iter().collect();
+        others.extend(mapped(bench, &file, data, percent));
         let mut subjects: Vec<_> = vecs
             .iter()
             .map(|(kind, vec, expected)| {
@@ -57,8 +59,7 @@ fn run(bench: &mut Bench<'_>) -> Outcome {
             black_box(sum_local(&local));
             Ok(data as u64)
         }));
-        subjects.extend(bench.swapped(&Program::Scan { bytes: data }, data, percent));
-        subjects.extend(mapped(bench, &file, data, percent));
+        subjects.extend(others.iter_mut().map(Remote::subject));
         bench.measure(&mut figure, f64::from(percent), &mut subjects)?;
     }
     bench.keep(figure);
@@ -66,7 +67,7 @@ fn run(bench: &mut Bench<'_>) -> Outcome {
 }
 
 /// A mapped file under the same limit. Its pages count, as far as they are kept.
-fn mapped(bench: &mut Bench<'_>, file: &Path, data: usize, percent: u32) -> Option<Subject<'static>> {
+fn mapped(bench: &mut Bench<'_>, file: &Path, data: usize, percent: u32) -> Option<Remote> {
     if bench.pace() == Pace::Smoke {
         bench.missing("a mapped file", "control groups are left alone");
         return None;
@@ -75,7 +76,7 @@ fn mapped(bench: &mut Bench<'_>, file: &Path, data: usize, percent: u32) -> Opti
     let started =
         MappedFile::forget(file).and_then(|()| Remote::start(&program, bench.budget(data, percent) as u64, bench.undo()));
     match started {
-        Ok(remote) => Some(remote.subject("a mapped file", Role::Alternative)),
+        Ok(remote) => Some(remote.named("a mapped file")),
         Err(why) => {
             bench.missing("a mapped file", why);
             None

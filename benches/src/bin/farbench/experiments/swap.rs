@@ -5,6 +5,7 @@ use crate::Outcome;
 use crate::bench::Bench;
 use crate::figure::{Axis, Figure, Role, Unit};
 use crate::program::Program;
+use crate::remote::Remote;
 use crate::stats::Summary;
 use crate::subject::Subject;
 use crate::transport::Kind;
@@ -43,6 +44,7 @@ fn run(bench: &mut Bench<'_>) -> Outcome {
         .headline(f64::from(*locals.iter().find(|percent| **percent == 25).unwrap_or(&locals[0])));
     let boxes: Vec<_> = (0..data / 4096).map(|i| Box::new(farptr_benches::random::object::<512>(i as u64))).collect();
     for percent in locals {
+        let mut swapped = bench.swapped(&Program::Pages { bytes: data }, data, percent);
         let mut subjects = Vec::new();
         for kind in &kinds {
             let mem = bench.memory(*kind, bench.budget(data, percent))?;
@@ -52,7 +54,7 @@ fn run(bench: &mut Bench<'_>) -> Outcome {
                 Ok(64)
             }));
         }
-        subjects.extend(bench.swapped(&Program::Pages { bytes: data }, data, percent));
+        subjects.extend(swapped.as_mut().map(Remote::subject));
         let (mut random, boxes) = (farptr_benches::random::Random::default(), &boxes);
         subjects.push(Subject::per_second("Box, all local", Role::Limit, move || {
             for _ in 0..64 {
