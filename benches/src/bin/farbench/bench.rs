@@ -88,7 +88,7 @@ impl<'a> Bench<'a> {
 
     /// Bytes of a data set.
     pub(crate) fn size(&self) -> usize {
-        self.cli.size.map_or(self.pace().of(512 << 20, 64 << 20, 4 << 20), |size| size as usize)
+        self.cli.size.map_or(self.pace().of(512 << 20, 64 << 20, 2 << 20), |size| size as usize)
     }
 
     /// Where far memory is: what was asked for, otherwise `own`.

@@ -75,13 +75,16 @@ fn run(bench: &mut Bench<'_>) -> Outcome {
     Ok(())
 }
 
+/// Words of the dictionary: few enough to come up more than once in a block.
+const WORDS: usize = 512;
+
 /// Bytes that compress to about a half, as text does: words out of a small dictionary.
 fn text(bytes: usize) -> Vec<u8> {
     let mut random = Random::seeded(12);
-    let mut text = Vec::with_capacity(bytes + 16);
+    let mut text = Vec::with_capacity(bytes + 8);
     while text.len() < bytes {
-        let chosen = random.below(2000) as u64;
-        text.extend_from_slice(&word(chosen, 0).to_le_bytes()[..3 + chosen as usize % 5]);
+        let chosen = random.below(WORDS) as u64;
+        text.extend_from_slice(&word(chosen, 0).to_le_bytes()[..5 + chosen as usize % 4]);
     }
     text.truncate(bytes);
     text

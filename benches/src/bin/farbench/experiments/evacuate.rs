@@ -59,7 +59,7 @@ fn run(bench: &mut Bench<'_>) -> Outcome {
     let mut cpu = Figure::new("cpu", "Processor time of leaving", Axis::Names(""), Unit::CPU_PER_GB, CPU);
     let rounds = bench.pace().rounds();
     // Objects are fetched one by one between samples, which takes much longer than to send them away.
-    let most = bench.pace().of(1 << 17, 1 << 14, 1 << 10);
+    let most = bench.pace().of(1 << 17, 1 << 14, 1 << 7);
     size::<8>(bench, &kinds, "64 B", (bench.size() / 2).min(most * 64), rounds, [&mut rate, &mut cpu])?;
     size::<512>(bench, &kinds, "4 KiB", (bench.size() / 2).min(most * 4096 / 2), rounds, [&mut rate, &mut cpu])?;
     bench.keep(rate);

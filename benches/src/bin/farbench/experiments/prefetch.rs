@@ -80,7 +80,7 @@ fn each<'a>(series: impl Into<String>, role: Role, mut one: impl FnMut() -> Outc
 
 /// Looks at an element for so long.
 fn spin(element: &[u64; 512], compute: Duration) {
-    black_box(element.iter().sum::<u64>());
+    black_box(element.iter().fold(0, |sum: u64, word| sum.wrapping_add(*word)));
     let until = Instant::now() + compute;
     while !compute.is_zero() && Instant::now() < until {
         std::hint::spin_loop();

@@ -4,6 +4,7 @@ use super::Experiment;
 use crate::Outcome;
 use crate::bare::{BareReads, connect};
 use crate::bench::Bench;
+use crate::cli::Pace;
 use crate::figure::{Axis, Figure, Role, Unit};
 use crate::subject::Subject;
 use crate::transport::Kind;
@@ -34,10 +35,12 @@ const BATCH: u64 = 512;
 fn run(bench: &mut Bench<'_>) -> Outcome {
     let kinds = bench.kinds(&Kind::ALL);
     let data = bench.size();
-    bench.plan(SIZES.len() * (kinds.len() + 2) + IN_FLIGHT.len() * kinds.len());
+    let (sizes, in_flights) =
+        if bench.pace() == Pace::Smoke { (&SIZES[..1], &IN_FLIGHT[..2]) } else { (&SIZES[..], &IN_FLIGHT[..]) };
+    bench.plan(sizes.len() * (kinds.len() + 2) + in_flights.len() * kinds.len());
     let memory = vec![1u8; data];
     let mut one = Figure::new("one", "One bare read at a time", Axis::Numbers("bytes"), Unit::NS, ONE);
-    for bytes in SIZES {
+    for bytes in sizes.iter().copied() {
         let mut reads = readers(bench, &kinds, data, bytes, 1)?;
         let mut copies = BareCopies::new(&memory, bytes);
         let mut pair = RoundTrips::start(bytes)?;
@@ -54,7 +57,7 @@ fn run(bench: &mut Bench<'_>) -> Outcome {
     }
     bench.keep(one);
     let mut many = Figure::new("in-flight", "Bare 4 KiB reads, overlapped", Axis::Numbers("in flight"), Unit::PER_SECOND, MANY);
-    for in_flight in IN_FLIGHT {
+    for in_flight in in_flights.iter().copied() {
         let mut reads = readers(bench, &kinds, data, 4096, in_flight)?;
         let mut subjects: Vec<_> = reads.iter_mut().map(|(kind, reads)| bare(*kind, reads, Subject::per_second)).collect();
         bench.measure(&mut many, in_flight as f64, &mut subjects)?;
