@@ -20,7 +20,7 @@ pub(crate) fn connect(kind: Kind, address: &str) -> Outcome<Arc<dyn Transport>> 
         Kind::Embedded => Arc::new(EmbeddedTransport::new(EmbeddedConfig::with_capacity(1 << 40))?),
         Kind::Shm => Arc::new(ShmTransport::connect(ShmConfig::new(after("unix:")?))?),
         Kind::Tcp => Arc::new(TcpTransport::connect(TcpConfig::new(after("tcp:")?))?),
-        Kind::Rdma => return Err("there is no RDMA transport yet".into()),
+        Kind::Rdma => return Err("farbench does not measure RDMA yet".into()),
     })
 }
 

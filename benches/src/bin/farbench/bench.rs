@@ -95,7 +95,10 @@ impl<'a> Bench<'a> {
     pub(crate) fn kinds(&mut self, own: &[Kind]) -> Vec<Kind> {
         let asked = if self.cli.transport.is_empty() { own.to_vec() } else { self.cli.transport.clone() };
         if asked.contains(&Kind::Rdma) {
-            self.missing("transport rdma", "farptr has no RDMA transport yet");
+            self.missing(
+                "transport rdma",
+                "farbench does not measure it yet: it takes an RDMA device, and farptr built with the feature `rdma`",
+            );
         }
         asked.into_iter().filter(|kind| *kind != Kind::Rdma).collect()
     }

@@ -29,9 +29,9 @@ impl Group {
         static NUMBER: AtomicU64 = AtomicU64::new(0);
         let (parent, version) = parent()?;
         let folder = parent.join(format!("farbench-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed)));
-        fs::create_dir(&folder).map_err(|error| format!("no control group at {}: {error}", folder.display()))?;
         let gone = folder.clone();
-        let remove = undo.with(move || remove(&gone));
+        let made = undo.undisturbed(|| fs::create_dir(&folder).map(|()| undo.with(move || remove(&gone))));
+        let remove = made.map_err(|error| format!("no control group at {}: {error}", folder.display()))?;
         let file = if version == 1 { "memory.limit_in_bytes" } else { "memory.max" };
         fs::write(folder.join(file), limit.to_string()).map_err(|error| format!("can't limit {}: {error}", folder.display()))?;
         let watching = Arc::new(AtomicBool::new(true));

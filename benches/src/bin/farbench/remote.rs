@@ -4,7 +4,7 @@ use crate::Outcome;
 use crate::figure::Role;
 use crate::group::Group;
 use crate::program::{Load, Program};
-use crate::server::end_with;
+use crate::server::{Started, spawn};
 use crate::subject::Subject;
 use crate::undo::{SetUp, Undo};
 use std::io::{BufRead, BufReader, Write};
@@ -31,10 +31,8 @@ impl Remote {
         let group = Group::new(limit + BASE, undo)?;
         let mut command = Command::new(std::env::current_exe()?);
         command.arg("--subject").arg(serde_json::to_string(program)?).stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut child = command.spawn()?;
-        let (stdin, stdout) = child.stdin.take().zip(child.stdout.take()).ok_or("a child without pipes")?;
-        let process = child.id();
-        let end = end_with(undo, child);
+        let Started { process, stdin, stdout, end } = spawn(&mut command, undo)?;
+        let (stdin, stdout) = stdin.zip(stdout).ok_or("a child without pipes")?;
         group.take(process)?;
         let scale = if matches!(program, Program::Scan { .. } | Program::ScanFile { .. }) { f64::from(1 << 20) } else { 1.0 };
         let mut remote =

@@ -7,8 +7,7 @@ use crate::undo::{SetUp, Undo};
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::process::{ChildStdin, ChildStdout, Command, Stdio};
 
 /// A farmemd that lends in one way.
 pub(crate) struct Farmemd {
@@ -31,9 +30,8 @@ impl Farmemd {
         };
         let log = folder.path().join("log");
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(File::create(&log)?).env("RUST_LOG", "warn");
-        let mut child = command.spawn()?;
-        let stdout = child.stdout.take().ok_or("farmemd without a stdout")?;
-        let end = end_with(undo, child);
+        let Started { stdout, end, .. } = spawn(&mut command, undo)?;
+        let stdout = stdout.ok_or("farmemd without a stdout")?;
         let mut line = String::new();
         BufReader::new(stdout).read_line(&mut line)?;
         let address = ready(&line)
@@ -47,14 +45,26 @@ fn ready(line: &str) -> Option<&str> {
     line.strip_prefix("farmemd ready: ")?.split(' ').next()
 }
 
-/// Ends a child when the guard goes, or when the run is ended.
-pub(crate) fn end_with(undo: &Undo, child: Child) -> SetUp {
-    let child = Arc::new(Mutex::new(child));
-    undo.with(move || {
-        let mut child = child.lock().unwrap_or_else(PoisonError::into_inner);
-        // It may have gone by itself.
-        let _ = child.kill();
-        let _ = child.wait();
+/// A child that runs, and its pipes.
+pub(crate) struct Started {
+    pub(crate) process: u32,
+    pub(crate) stdin: Option<ChildStdin>,
+    pub(crate) stdout: Option<ChildStdout>,
+    /// Ends it.
+    pub(crate) end: SetUp,
+}
+
+/// Starts a child that ends when the guard goes, or when the run is ended.
+pub(crate) fn spawn(command: &mut Command, undo: &Undo) -> Outcome<Started> {
+    undo.undisturbed(|| {
+        let mut child = command.spawn()?;
+        let (process, stdin, stdout) = (child.id(), child.stdin.take(), child.stdout.take());
+        let end = undo.with(move || {
+            // It may have gone by itself.
+            let _ = child.kill();
+            let _ = child.wait();
+        });
+        Ok(Started { process, stdin, stdout, end })
     })
 }
 

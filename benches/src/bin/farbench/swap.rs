@@ -56,12 +56,13 @@ impl Swap {
             return Err("needs root".into());
         }
         let mut swap = Swap { undo: undo.clone(), setup: Vec::new() };
-        match way {
-            Way::Zram => swap.zram(bytes)?,
-            Way::File => swap.file(bytes)?,
-            Way::Zswap => swap.zswap(bytes)?,
-        }
-        Ok(swap)
+        // If it fails halfway, what there is of it is taken away after that.
+        let done = undo.undisturbed(|| match way {
+            Way::Zram => swap.zram(bytes),
+            Way::File => swap.file(bytes),
+            Way::Zswap => swap.zswap(bytes),
+        });
+        done.map(|()| swap)
     }
 
     fn undo(&mut self, action: impl FnOnce() + Send + 'static) {

@@ -12,7 +12,7 @@ pub(crate) enum Kind {
     Shm,
     /// A farmemd lends it over TCP on loopback.
     Tcp,
-    /// There is none yet: asking for it says so.
+    /// Not measured yet: asking for it says why.
     Rdma,
 }
 

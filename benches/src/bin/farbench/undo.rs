@@ -2,6 +2,10 @@
 //!
 //! Who sets something up hands over how to take it away and gets a guard. It is taken away when the guard goes, which a panic sees to as well; or, if
 //! a signal comes, by the thread that waits for those, latest first, before the process ends.
+//!
+//! What is set up, and how to take it away, must be known together: who sets something up does so [undisturbed](Undo::undisturbed), and a signal waits for that.
+//! From then on nobody sets up or takes away anything but the thread of the signals. (Without it the first interruption during a race of swap devices left one
+//! behind: its program ended, and the next way to swap was set up while the process was about to end.)
 
 use crate::Outcome;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -12,7 +16,11 @@ type Action = Box<dyn FnOnce() + Send>;
 
 /// How to take away all that was set up.
 #[derive(Clone, Default)]
-pub(crate) struct Undo(Arc<Mutex<Actions>>);
+pub(crate) struct Undo {
+    actions: Arc<Mutex<Actions>>,
+    /// Held by whoever sets something up or takes it away, and by the end of the process.
+    turn: Arc<Mutex<()>>,
+}
 
 #[derive(Default)]
 struct Actions {
@@ -35,6 +43,7 @@ impl Undo {
         let all = undo.clone();
         std::thread::Builder::new().name("signals".into()).spawn(move || {
             if let Some(signal) = signals.forever().next() {
+                let _until_the_end = all.turn.lock().unwrap_or_else(PoisonError::into_inner);
                 all.run_all();
                 eprintln!("farbench: ended by a signal; servers, control groups and swap devices are gone");
                 std::process::exit(128 + signal);
@@ -43,9 +52,15 @@ impl Undo {
         Ok(undo)
     }
 
+    /// Sets something up and hands over how to take it away, without a signal between the two. Guards are not to be dropped inside.
+    pub(crate) fn undisturbed<T>(&self, set_up: impl FnOnce() -> T) -> T {
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        set_up()
+    }
+
     /// Hands over how to take away what was just set up, or is about to be.
     pub(crate) fn with(&self, action: impl FnOnce() + Send + 'static) -> SetUp {
-        let mut actions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut actions = self.actions.lock().unwrap_or_else(PoisonError::into_inner);
         actions.next += 1;
         let number = actions.next;
         actions.pending.push((number, Box::new(action)));
@@ -53,14 +68,14 @@ impl Undo {
     }
 
     fn take(&self, number: u64) -> Option<Action> {
-        let mut actions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut actions = self.actions.lock().unwrap_or_else(PoisonError::into_inner);
         let at = actions.pending.iter().position(|(each, _)| *each == number)?;
         Some(actions.pending.remove(at).1)
     }
 
     fn run_all(&self) {
         loop {
-            let last = self.0.lock().unwrap_or_else(PoisonError::into_inner).pending.pop();
+            let last = self.actions.lock().unwrap_or_else(PoisonError::into_inner).pending.pop();
             match last {
                 Some((_, action)) => action(),
                 None => return,
@@ -71,9 +86,8 @@ impl Undo {
 
 impl Drop for SetUp {
     fn drop(&mut self) {
-        if let Some(action) = self.undo.take(self.number) {
-            action();
-        }
+        let undo = &self.undo;
+        undo.undisturbed(|| undo.take(self.number).into_iter().for_each(|action| action()));
     }
 }
 
@@ -94,6 +108,29 @@ mod tests {
         undo.run_all();
         drop((first, third));
         assert_eq!(*notes.lock().expect("notes"), [2, 3, 1]);
+    }
+
+    #[test]
+    fn the_end_waits_for_what_is_being_set_up_and_nothing_is_set_up_after_it() {
+        let (undo, notes) = (Undo::default(), Arc::<Mutex<Vec<u32>>>::default());
+        let (begun, has_begun) = std::sync::mpsc::channel();
+        std::thread::scope(|scope| {
+            let setup = scope.spawn(|| {
+                undo.undisturbed(|| {
+                    begun.send(()).expect("the end waits");
+                    std::thread::yield_now();
+                    noting(&undo, &notes, 1)
+                })
+            });
+            has_begun.recv().expect("it begins");
+            let end = undo.turn.lock().expect("no panic");
+            undo.run_all();
+            assert_eq!(*notes.lock().expect("notes"), [1], "what was being set up is taken away");
+            assert!(undo.turn.try_lock().is_err(), "who would set up more, waits");
+            drop(end);
+            drop(setup.join().expect("a guard"));
+        });
+        assert_eq!(*notes.lock().expect("notes"), [1]);
     }
 
     #[test]

@@ -26,7 +26,7 @@ const READING: &str = "`as it is` is farptr; the other column has one mechanism 
 const NOT_YET: [(&str, &str); 5] = [
     ("joined misses off", "farptr has no setting for it"),
     ("far-log batching off", "farptr has no setting for it"),
-    ("huge pages off", "farptr has no setting for it; a process of its own with them off is to come"),
+    ("huge pages off", "farptr has no setting for it"),
     ("prefetch off", "farptr has no prefetch yet"),
     ("an AIFM-like mode", "farptr has no setting for CLOCK counters, nor for AIFM's watermarks"),
 ];

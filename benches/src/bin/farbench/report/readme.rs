@@ -21,9 +21,11 @@ pub(crate) fn table(report: &Report) -> String {
         }
     }
     let how = if report.pace == Pace::Full { "" } else { " --quick" };
+    let loads = || report.sections.iter().flat_map(|section| section.load);
+    let (least, most) = (loads().fold(f64::INFINITY, f64::min), loads().fold(0.0, f64::max));
     let _ = writeln!(
         text,
-        "\nMedians of alternating runs on {}, by `farbench all{how}`. A limit is what nothing can beat, measured in the same run; a distance of 2.00x \
+        "\nMedians of alternating runs on {} with a load of {least:.1} to {most:.1}, by `farbench all{how}`. A limit is what nothing can beat, measured in the same run; a distance of 2.00x \
          is twice what is needed at least, 50% half of what is possible at most. [docs/benchmarks.md](docs/benchmarks.md) says what each row means.",
         report.machine.describe()
     );
@@ -36,7 +38,8 @@ fn row(figure: &Figure, place: &Place) -> Option<String> {
     let shown = |cell: &Cell| format!("{} {} ({})", human(cell.summary.median), figure.unit.name, cell.series);
     let far = limit.and_then(|limit| distance(figure, subject.summary.median, limit.summary.median)).unwrap_or_default();
     let instead = figure.best(Role::Alternative, place).map(shown).unwrap_or_default();
-    let at = if figure.places().len() > 1 { format!(", {place} {}", figure.axis.label()) } else { String::new() };
+    let at = format!(", {place} {}", figure.axis.label());
+    let at = if figure.places().len() > 1 { at.trim_end() } else { "" };
     Some(format!(
         "| {}{at} | {} | {} | {far} | {instead} |\n",
         figure.title,
@@ -69,6 +72,7 @@ mod tests {
         let table = table(&report);
         let row = "| Reads by <size>, 64 bytes | 21.0 ns (farptr) | 10.0 ns (bare copy) | 2.10x | 63.0 ns (std) |";
         assert!(table.contains(row), "{table}");
+        assert!(table.contains("with a load of 0.5 to 0.8"));
         assert!(table.contains(&report.machine.describe()) && table.contains("farbench all --quick"));
         assert!(!table.contains("Names"), "no headline, no row");
     }
