@@ -3,7 +3,7 @@
 use crate::Outcome;
 use crate::cli::Pace;
 use crate::transport::Kind;
-use crate::undo::{SetUp, Undo};
+use crate::undo::{Folder, SetUp, Undo};
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -14,21 +14,21 @@ pub(crate) struct Farmemd {
     /// As `FarMemory`'s builder wants it.
     pub(crate) address: String,
     _end: SetUp,
-    _folder: tempfile::TempDir,
+    _folder: Folder,
 }
 
 impl Farmemd {
     /// Starts the program, which lends `capacity` bytes by `kind`, and waits until it is ready.
     pub(crate) fn start(program: &Path, kind: Kind, capacity: u64, undo: &Undo) -> Outcome<Self> {
-        let folder = tempfile::tempdir()?;
+        let folder = undo.folder()?;
         let mut command = Command::new(program);
         command.args(["--capacity", &capacity.to_string()]);
         match kind {
             Kind::Tcp => command.args(["--listen", "127.0.0.1:0"]),
-            Kind::Shm => command.arg("--unix").arg(folder.path().join("socket")),
+            Kind::Shm => command.arg("--unix").arg(folder.path.join("socket")),
             Kind::Embedded | Kind::Rdma => return Err(format!("farmemd doesn't lend by {kind}").into()),
         };
-        let log = folder.path().join("log");
+        let log = folder.path.join("log");
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(File::create(&log)?).env("RUST_LOG", "warn");
         let Started { stdout, end, .. } = spawn(&mut command, undo)?;
         let stdout = stdout.ok_or("farmemd without a stdout")?;

@@ -10,6 +10,7 @@
 use crate::Outcome;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 type Action = Box<dyn FnOnce() + Send>;
@@ -35,7 +36,27 @@ pub(crate) struct SetUp {
     number: u64,
 }
 
+/// A folder of this run's own, which goes with all that is in it.
+pub(crate) struct Folder {
+    pub(crate) path: PathBuf,
+    _remove: SetUp,
+}
+
 impl Undo {
+    /// Makes a folder for what must not stay. A `TempDir` would: a signal ends the process without dropping anything.
+    pub(crate) fn folder(&self) -> Outcome<Folder> {
+        self.undisturbed(|| {
+            let path = tempfile::tempdir()?.keep();
+            let gone = path.clone();
+            let remove = self.with(move || {
+                if let Err(error) = std::fs::remove_dir_all(&gone) {
+                    eprintln!("farbench: left behind: {}: {error}", gone.display());
+                }
+            });
+            Ok(Folder { path, _remove: remove })
+        })
+    }
+
     /// One that is carried out when a signal ends the process.
     pub(crate) fn at_signals() -> Outcome<Self> {
         let undo = Undo::default();
@@ -131,6 +152,19 @@ mod tests {
             drop(setup.join().expect("a guard"));
         });
         assert_eq!(*notes.lock().expect("notes"), [1]);
+    }
+
+    #[test]
+    fn a_folder_goes_with_what_is_in_it_also_at_the_end() {
+        let undo = Undo::default();
+        let folders = [undo.folder().expect("a folder"), undo.folder().expect("a folder")];
+        let paths = folders.each_ref().map(|folder| folder.path.clone());
+        paths.iter().for_each(|path| std::fs::write(path.join("file"), "contents").expect("a file"));
+        let [dropped, kept] = folders;
+        drop(dropped);
+        undo.run_all();
+        assert!(paths.iter().all(|path| !path.exists()));
+        drop(kept);
     }
 
     #[test]

@@ -28,8 +28,8 @@ fn run(bench: &mut Bench<'_>) -> Outcome {
     bench.plan(locals.len() * (kinds.len() + 4));
     let mut figure = Figure::new("sum", "Sum over a vector", Axis::Numbers("% local"), Unit::MIB_PER_SECOND, READING)
         .headline(f64::from(*locals.iter().find(|percent| **percent == 25).unwrap_or(&locals[0])));
-    let folder = tempfile::tempdir()?;
-    let file = folder.path().join("numbers");
+    let folder = bench.undo().folder()?;
+    let file = folder.path.join("numbers");
     MappedFile::write(&file, data)?;
     let local: Vec<u64> = (0..(data / 8) as u64).collect();
     for percent in locals {
