@@ -3,7 +3,7 @@
 //! `cargo run --release -p farptr-benches --bin farbench -- --help` teaches its use; `docs/benchmarks.md` what the experiments mean.
 //!
 //! - [`cli`]: what can be asked for. [`experiments`]: what there is to ask for. **A new experiment is a file there, and a line in its table.**
-//! - [`bench`]: the hands of an experiment: time to spend, far memories, alternating runs, figures to fill.
+//! - [`mod@bench`]: the hands of an experiment: time to spend, far memories, alternating runs, figures to fill.
 //! - [`subject`]: one thing that is measured. [`stats`]: what becomes of its samples. [`figure`]: what a plot and a table are made of.
 //! - [`server`]: farmemd as a child process. [`undo`]: what must not stay behind, whatever ends the run.
 //! - [`bare`]: operations of a transport without objects.

@@ -1,4 +1,4 @@
-//! The other end of a [`Program`](crate::program::Program): starts it, in a group that limits its memory, and takes samples.
+//! The other end of a [`Program`]: starts it, in a group that limits its memory, and takes samples.
 
 use crate::Outcome;
 use crate::figure::Role;

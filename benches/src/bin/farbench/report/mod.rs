@@ -1,6 +1,6 @@
 //! What is written about a run: JSON lines, a page with plots, tables.
 //!
-//! - [`lines`]: one JSON object for each number. [`table`]: a figure as rows. [`plot`]: a figure as SVG. [`html`]: the page. [`readme`]: the short table.
+//! - [`mod@lines`]: one JSON object for each number. [`mod@table`]: a figure as rows. [`mod@plot`]: a figure as SVG. [`mod@html`]: the page. [`mod@readme`]: the short table.
 
 mod html;
 mod lines;
