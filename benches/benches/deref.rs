@@ -5,71 +5,12 @@
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use farptr::{FarMemory, RemBox, RemVec};
+use farptr_benches::deref::{
+    Object, sum_box, sum_by_table, sum_far, sum_pin_each, sum_scope_each, sum_vec, write_box, write_far,
+};
+use farptr_benches::random::order;
 use std::hint::black_box;
 use std::time::Duration;
-
-type Object = [u64; 8];
-
-fn order(count: usize) -> Vec<u32> {
-    let mut order: Vec<u32> = (0..count as u32).collect();
-    let mut state = 0x9e37_79b9_7f4a_7c15u64;
-    for i in (1..count).rev() {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        order.swap(i, (state % (i as u64 + 1)) as usize);
-    }
-    order
-}
-
-/// Kept out of line so that its instructions can be looked at.
-#[inline(never)]
-fn sum_far(boxes: &[RemBox<Object>], order: &[u32]) -> u64 {
-    let scope = farptr::scope();
-    order.iter().fold(0, |sum, i| sum.wrapping_add(boxes[*i as usize].get(&scope)[0]))
-}
-
-#[inline(never)]
-fn sum_box(boxes: &[Box<Object>], order: &[u32]) -> u64 {
-    order.iter().fold(0, |sum, i| sum.wrapping_add(boxes[*i as usize][0]))
-}
-
-/// Three dependent loads, as behind a far pointer (pointer, table, object), and nothing else: the floor for a pointer that can be moved while its object can
-/// be moved, too.
-#[inline(never)]
-fn sum_by_table(pointers: &[&&Object], order: &[u32]) -> u64 {
-    order.iter().fold(0, |sum, i| sum.wrapping_add(pointers[*i as usize][0]))
-}
-
-#[inline(never)]
-fn sum_vec(far: &RemVec<Object>, order: &[u32]) -> u64 {
-    let scope = farptr::scope();
-    order.iter().fold(0, |sum, i| sum.wrapping_add(far.get(*i as usize, &scope).expect("an index in bounds")[0]))
-}
-
-#[inline(never)]
-fn sum_scope_each(boxes: &[RemBox<Object>], order: &[u32]) -> u64 {
-    order.iter().fold(0, |sum, i| sum.wrapping_add(boxes[*i as usize].get(&farptr::scope())[0]))
-}
-
-#[inline(never)]
-fn sum_pin_each(boxes: &[Box<Object>], order: &[u32]) -> u64 {
-    order.iter().fold(0, |sum, i| {
-        let _guard = crossbeam_epoch::pin();
-        sum.wrapping_add(boxes[*i as usize][0])
-    })
-}
-
-#[inline(never)]
-fn write_far(boxes: &mut [RemBox<Object>], order: &[u32]) {
-    let scope = farptr::scope();
-    order.iter().for_each(|i| boxes[*i as usize].get_mut(&scope)[0] += 1);
-}
-
-#[inline(never)]
-fn write_box(boxes: &mut [Box<Object>], order: &[u32]) {
-    order.iter().for_each(|i| boxes[*i as usize][0] += 1);
-}
 
 fn deref(c: &mut Criterion) {
     let mem = FarMemory::builder().local_budget(512 << 20).build().expect("a far memory of 512 MiB");

@@ -6,7 +6,7 @@
 mod common;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use farptr::{Far, FarMemory, RemVec};
+use farptr::{Far, FarMemory};
 use farptr_server::{Config, Daemon};
 use memmap2::{Advice, MmapMut};
 use std::hint::black_box;
@@ -61,15 +61,9 @@ fn scan(c: &mut Criterion, address: &str, source: &[u8]) {
     let mut group = c.benchmark_group("shm/scan");
     group.throughput(Throughput::Bytes(DATA as u64)).sample_size(10).measurement_time(Duration::from_secs(4));
     let mem = FarMemory::builder().local_budget(DATA / 10).server(address).build().expect("a far memory");
-    let mut far = RemVec::new_in(&mem);
-    far.extend(0..(DATA / 8) as u64);
-    let expected = (0..(DATA / 8) as u64).sum::<u64>();
+    let (far, expected) = farptr_benches::scan::fill(&mem, DATA).expect("room for the elements");
     group.bench_function("far, 10% local", |b| {
-        b.iter(|| {
-            let mut sum = 0u64;
-            far.for_each_slice(.., |_, slice| sum += slice.iter().sum::<u64>());
-            assert_eq!(sum, expected);
-        });
+        b.iter(|| assert_eq!(farptr_benches::scan::sum_far(&far).expect("the chunks"), expected));
     });
     drop(far);
     let mut target = vec![0u8; 16 << 10];

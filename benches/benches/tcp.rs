@@ -8,14 +8,14 @@
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use farptr::{FarMemory, RemBox};
+use farptr_benches::floor::RoundTrips;
+use farptr_benches::random::Random;
 use farptr_runtime::transport::tcp::{TcpConfig, TcpTransport};
 use farptr_runtime::transport::{Completion, IoBuf, Op, Progress, Session, SlabId, SlabPos, Submit, Token, Transport, Verb};
 use farptr_server::{Config, Daemon};
 use futures_lite::{AsyncReadExt, AsyncWriteExt};
 use glommio::net::{TcpListener, TcpStream};
 use glommio::{LocalExecutorBuilder, Placement};
-use std::io::{ErrorKind, Read, Write};
-use std::net;
 use std::rc::Rc;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -36,13 +36,6 @@ fn fill(mem: &FarMemory) -> Vec<RemBox<Object>> {
     (0..OBJECTS).map(|i| RemBox::new_in([i as u64; 512], mem)).collect()
 }
 
-fn next(state: &mut u64) -> usize {
-    *state ^= *state << 13;
-    *state ^= *state >> 7;
-    *state ^= *state << 17;
-    (*state >> 32) as usize % OBJECTS
-}
-
 fn with_tasks(c: &mut Criterion, daemon: &Daemon) {
     let mem = memory(daemon, 1);
     let (to_shard, jobs) = mpsc::channel::<u64>();
@@ -59,9 +52,9 @@ fn with_tasks(c: &mut Criterion, daemon: &Daemon) {
                 .map(|seed| {
                     let boxes = Rc::clone(&boxes);
                     glommio::spawn_local(async move {
-                        let mut state = (seed + 1) * 0x9e37_79b9_7f4a_7c15;
+                        let mut random = Random::seeded(seed);
                         for _ in 0..turns.div_ceil(TASKS) {
-                            let i = next(&mut state);
+                            let i = random.below(OBJECTS);
                             boxes[i].with_async(|v| assert_eq!(v[511], i as u64)).await.expect("a read");
                         }
                     })
@@ -90,57 +83,24 @@ fn with_tasks(c: &mut Criterion, daemon: &Daemon) {
 fn blocking(c: &mut Criterion, daemon: &Daemon) {
     let mem = memory(daemon, 0);
     let boxes = fill(&mem);
-    let mut state = 0x2545_f491_4f6c_dd1d;
+    let mut random = Random::default();
     let mut group = c.benchmark_group("tcp");
     group.throughput(Throughput::Elements(1)).measurement_time(Duration::from_secs(5));
     group.bench_function("blocking, 4 KiB", |b| {
         b.iter(|| {
-            let i = next(&mut state);
+            let i = random.below(OBJECTS);
             boxes[i].with(|v| assert_eq!(v[511], i as u64));
         });
     });
     group.finish();
 }
 
-/// Reads exactly, spinning.
-fn read_spinning(stream: &mut net::TcpStream, mut buffer: &mut [u8]) -> bool {
-    while !buffer.is_empty() {
-        match stream.read(buffer) {
-            Ok(0) => return false,
-            Ok(count) => buffer = &mut buffer[count..],
-            Err(error) if error.kind() == ErrorKind::WouldBlock => std::thread::yield_now(),
-            Err(_) => return false,
-        }
-    }
-    true
-}
-
 fn bare(c: &mut Criterion) {
-    let listener = net::TcpListener::bind("127.0.0.1:0").expect("a port");
-    let mut near = net::TcpStream::connect(listener.local_addr().expect("an address")).expect("a connection");
-    let (mut far, _) = listener.accept().expect("a connection");
-    for stream in [&near, &far] {
-        stream.set_nodelay(true).expect("nodelay");
-        stream.set_nonblocking(true).expect("nonblocking");
-    }
-    let echo = std::thread::spawn(move || {
-        let mut request = [0u8; 32];
-        while read_spinning(&mut far, &mut request) {
-            far.write_all(&[7; 4128]).expect("a reply fits the socket's buffer");
-        }
-    });
+    let mut pair = RoundTrips::start(4128).expect("a pair of sockets");
     let mut group = c.benchmark_group("tcp");
     group.throughput(Throughput::Elements(1)).measurement_time(Duration::from_secs(3));
-    let mut reply = [0u8; 4128];
-    group.bench_function("bare spinning sockets, 4 KiB replies", |b| {
-        b.iter(|| {
-            near.write_all(&[1; 32]).expect("a request");
-            assert!(read_spinning(&mut near, &mut reply));
-        });
-    });
+    group.bench_function("bare spinning sockets, 4 KiB replies", |b| b.iter(|| pair.round_trip()));
     group.finish();
-    drop(near);
-    echo.join().expect("the echo ends");
 }
 
 /// Reads in flight.
@@ -207,14 +167,14 @@ async fn ask(stream: &mut TcpStream, replies: &mut [u8]) {
 const BETWEEN_LOOKS: Duration = Duration::from_nanos(150 * IN_FLIGHT as u64);
 
 /// Keeps reads of random places in flight until `OPS` have come in.
-fn read_pipelined(session: &mut dyn Session, slabs: &[SlabId], state: &mut u64, bufs: &mut Vec<IoBuf>) {
+fn read_pipelined(session: &mut dyn Session, slabs: &[SlabId], random: &mut Random, bufs: &mut Vec<IoBuf>) {
     let (mut asked, mut answered) = (0, 0);
     let (mut done, mut look) = (Vec::with_capacity(IN_FLIGHT), Instant::now());
     while answered < OPS {
         while asked < OPS
             && let Some(buf) = bufs.pop()
         {
-            let place = next(state);
+            let place = random.below(OBJECTS);
             let at = SlabPos { slab: slabs[place % slabs.len()], offset: (place / slabs.len() % 4096 * 4096) as u32 };
             match session.submit(Op { token: Token(0), verb: Verb::Read, at, buf }) {
                 Submit::Accepted => asked += 1,
@@ -253,7 +213,7 @@ fn pipelined(daemon: &Daemon) {
     let slabs: Vec<_> = (0..16).map(|_| transport.borrow_slab().expect("a slab")).collect();
     let mut session = transport.open_session().expect("a session");
     let mut bufs: Vec<_> = (0..IN_FLIGHT).map(|_| IoBuf::from(vec![0; 4096])).collect();
-    let mut state = 0x2545_f491_4f6c_dd1d;
+    let mut random = Random::default();
     let executor = || LocalExecutorBuilder::new(Placement::Unbound).spin_before_park(Duration::from_micros(50));
     let serve = |how| {
         let (port, address) = mpsc::channel();
@@ -283,7 +243,7 @@ fn pipelined(daemon: &Daemon) {
                 times.push(started.elapsed());
             }
             let started = Instant::now();
-            read_pipelined(&mut *session, &slabs, &mut state, &mut bufs);
+            read_pipelined(&mut *session, &slabs, &mut random, &mut bufs);
             ours.push(started.elapsed());
         }
         (per_second(ours), bare.map(per_second))

@@ -9,9 +9,11 @@
 //! - `guest`: commands in emulated guests that have an RDMA device.
 //! - `rdma`: what is run in guests. `sanitize`: the suite under AddressSanitizer and ThreadSanitizer.
 //! - `mutants`: weakens the code on purpose, to see whether the checks notice.
+//! - `bench_check`: counts the instructions of hot paths.
 //! - `uring`: takes io_uring away from a command, as containers do.
 #![deny(unsafe_code)] // but for `uring`, which says why
 
+mod bench_check;
 mod cfg;
 mod fuzz;
 mod guest;
@@ -47,6 +49,7 @@ Examples:
   cargo xtask zeal --every 1:7 -- -p farptr --test scopes
                                     some of it, at every point without exception, drawn from another seed
   cargo xtask sanitize address      the suite under AddressSanitizer; cargo xtask sanitize --help
+  cargo xtask bench-check           instructions of hot paths, against those of before
   cargo xtask no-uring -- cargo test -p farptr
                                     any command, in a world without io_uring";
 
@@ -105,6 +108,8 @@ enum Chore {
     Unsafe,
     /// Weaken the code on purpose, one place at a time, and see whether a check notices
     Mutants(mutants::Options),
+    /// Count the instructions of hot paths under valgrind, and compare with those of before: more than 5% more fails
+    BenchCheck(bench_check::Options),
     /// Run the suite with evacuation at every legal point, and what is given up poisoned
     #[command(after_help = ZEAL)]
     Zeal {
@@ -204,6 +209,10 @@ fn main() -> ExitCode {
         Chore::Doc { open } => finish(step::run_all(&[steps::doc(open)], &root)),
         Chore::Unsafe => finish(step::run_all(&[steps::unsafe_inventory()], &root)),
         Chore::Mutants(options) => match mutants::run(&options, &root, &steps::target_dir(&root)) {
+            Ok(all_well) => finish(all_well),
+            Err(problem) => fail(&problem),
+        },
+        Chore::BenchCheck(options) => match bench_check::run(&options, &root, &steps::target_dir(&root)) {
             Ok(all_well) => finish(all_well),
             Err(problem) => fail(&problem),
         },

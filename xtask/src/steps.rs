@@ -4,7 +4,7 @@
 use crate::invocation::Invocation;
 use crate::sanitize::{self, Sanitizer};
 use crate::step::{Action, Step};
-use crate::{inventory, mutants, rdma, smoke, uring};
+use crate::{bench_check, inventory, mutants, rdma, smoke, uring};
 use std::path::{Path, PathBuf};
 
 /// `cargo xtask test`.
@@ -61,6 +61,14 @@ pub(crate) fn ci(root: &Path) -> Vec<Step> {
         doc(false),
     ];
     steps.extend(test(root));
+    steps.push(
+        Step::new(
+            "bench-check",
+            "no hot path takes over 5% more instructions than it did",
+            Action::Run(Invocation::cargo("xtask bench-check")),
+        )
+        .unless(bench_check::cannot_count),
+    );
     steps.push(Step::new(
         "fuzz",
         "made-up input, guided by coverage, breaks neither the wire nor far memory nor the settings; a short run",
