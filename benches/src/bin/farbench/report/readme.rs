@@ -25,7 +25,7 @@ pub(crate) fn table(report: &Report) -> String {
     let (least, most) = (loads().fold(f64::INFINITY, f64::min), loads().fold(0.0, f64::max));
     let _ = writeln!(
         text,
-        "\nMedians of alternating runs on {} with a load of {least:.1} to {most:.1}, by `farbench all{how}`. A limit is what nothing can beat, measured in the same run; a distance of 2.00x \
+        "\nMedians of alternating runs on {} with a load of {least:.1} to {most:.1}, by `farbench all{how}`. A limit is the bare form of the same work, measured in the same run (who is beyond it lies better in memory); a distance of 2.00x \
          is twice what is needed at least, 50% half of what is possible at most. [docs/benchmarks.md](docs/benchmarks.md) says what each row means.",
         report.machine.describe()
     );
