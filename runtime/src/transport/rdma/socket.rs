@@ -3,9 +3,8 @@
 
 use super::verbs::{Broken, Domain, Event, Id, Link, Shape};
 use crate::error::TransportError;
-use crate::transport::stream::{Limits, Socket, Until};
+use crate::transport::stream::{Limits, Socket, Until, wait_for_file};
 use crate::wire::frame::{HELLO_BYTES, WELCOME_BYTES};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
@@ -157,10 +156,8 @@ fn next_event(id: &Id, limits: Limits) -> Result<Event, Failure> {
                     let late = TransportError::Timeout { what: "the connection request", after: limits.connect_timeout };
                     return Err(Failure::Final(late));
                 }
-                let longest = Timespec { tv_sec: i64::MAX, tv_nsec: 0 };
-                let timeout = Timespec::try_from(left).unwrap_or(longest);
-                // An error is an early return, and the loop asks again.
-                let _ = poll(&mut [PollFd::new(&id.as_fd(), PollFlags::IN)], Some(&timeout));
+                // It may return early, and the loop asks again.
+                wait_for_file(id.as_fd(), Until::Readable, left);
             }
         }
     }
