@@ -5,8 +5,7 @@
 //! written to any more. A wrong answer fails the session, and a right one doesn't; neither does time before [`GIVE_UP`] timeouts. Every slab
 //! that the server lends is handed to the program or given back. A session that lives has all its tags again when all is
 //! answered; one that failed holds nothing and says nothing. Before the first breach of the protocol by the server this is checked to the letter, after it
-//! only what must hold whatever a server sends. Where keys or files come along with slabs, a slab that the program gets has its own, and none is kept of one that came
-//! too late.
+//! only what must hold whatever a server sends. Where keys or files come along with slabs, each slab that the program gets has its own.
 #![forbid(unsafe_code)]
 
 mod server;
@@ -17,7 +16,7 @@ use farptr_runtime::TransportError;
 use farptr_runtime::transport::{Completion, IoBuf, MAX_OP_BYTES, Op as Transfer, SlabId, SlabPos, Submit, Token, Verb};
 use farptr_runtime::wire::client::{GIVE_UP, OUTPUT_LIMIT};
 use farptr_runtime::wire::frame::Intent;
-use farptr_runtime::wire::{ClientSession, ControlDone, ControlVerb};
+use farptr_runtime::wire::{ClientSession, ControlDone, ControlVerb, Lent};
 use server::{Along, Kind, Lie, Server};
 use std::collections::HashMap;
 use std::os::unix::fs::MetadataExt;
@@ -323,26 +322,24 @@ impl World {
     }
 
     fn take_control(&mut self) {
-        let before = self.slabs.len();
         while let Some(done) = self.session.take_control() {
             match done {
                 ControlDone::Borrowed(result) => {
                     assert!(self.borrows > 0, "a request has one end");
                     self.borrows -= 1;
-                    self.slabs.extend(result.ok());
+                    let Ok(Lent { slab, file, key }) = result else { continue };
+                    if self.server.is_honest() {
+                        assert_eq!(key, self.server.key(slab), "another slab's key");
+                        let device = file.map(|file| file.metadata().expect("an open file").rdev());
+                        assert_eq!(device, self.server.device(slab), "another slab's file");
+                    }
+                    self.slabs.push(slab);
                 }
                 ControlDone::Returned(_) => {
                     assert!(self.returns > 0, "a request has one end");
                     self.returns -= 1;
                 }
             }
-        }
-        let (key, file) = (self.session.take_key(), self.session.take_file());
-        if self.server.is_honest() {
-            let lent = self.slabs[before..].last().copied();
-            assert_eq!(key, lent.and_then(|slab| self.server.key(slab)), "another slab's key");
-            let device = file.map(|file| file.metadata().expect("an open file").rdev());
-            assert_eq!(device, lent.and_then(|slab| self.server.device(slab)), "another slab's file");
         }
     }
 

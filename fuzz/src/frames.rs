@@ -17,7 +17,7 @@ use farptr_runtime::wire::frame::{
 };
 use farptr_runtime::wire::offers::{MAX_PATH_BYTES, OFFERS_BYTES, decode_offers, encode_offers};
 use farptr_runtime::wire::{
-    Asking, ClientSession, ControlVerb, Ending, Identity, Lender, MAGIC, Offers, ServerSession, VERSION, Ways,
+    Asking, ClientSession, ControlDone, ControlVerb, Ending, Identity, Lender, Lent, MAGIC, Offers, ServerSession, VERSION, Ways,
 };
 use std::fs::File;
 use std::io;
@@ -183,8 +183,11 @@ fn client(greeted: bool, passing: Passing, stream: &[u8], cuts: &[u8]) -> Vec<St
         session.handle_input(piece, &mut done);
     }
     let mut heard: Vec<String> = done.iter().map(describe).collect();
-    heard.extend(std::iter::from_fn(|| session.take_control()).map(|control| format!("{control:?}")));
-    heard.push(format!("{:?} {}", session.take_key(), session.take_file().is_some()));
+    heard.extend(std::iter::from_fn(|| session.take_control()).map(|control| match control {
+        // A file's number says nothing of the stream.
+        ControlDone::Borrowed(Ok(Lent { slab, file, key })) => format!("{slab:?} {} {key:?}", file.is_some()),
+        other => format!("{other:?}"),
+    }));
     heard.push(format!("{:?} {:?} {} {}", session.terms(), session.failure(), session.in_flight(), session.output().len()));
     heard
 }

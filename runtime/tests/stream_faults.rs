@@ -10,7 +10,7 @@ use farptr_runtime::TransportError;
 use farptr_runtime::slab::{STRIPE_BYTES, SlabStore, SlabStoreConfig, Supply};
 use farptr_runtime::transport::{Completion, IoBuf, Op, SlabPos, Submit, Token, Verb};
 use farptr_runtime::wire::frame::Intent;
-use farptr_runtime::wire::{ClientSession, ControlDone, ControlVerb, Lender, ServerSession};
+use farptr_runtime::wire::{ClientSession, ControlDone, ControlVerb, Lender, Lent, ServerSession};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -169,7 +169,7 @@ impl Play {
             return None;
         }
         self.settle();
-        let Some(ControlDone::Borrowed(Ok(slab))) = self.client.take_control() else { return None };
+        let Some(ControlDone::Borrowed(Ok(Lent { slab, .. }))) = self.client.take_control() else { return None };
         for verb in [Verb::Write, Verb::Read] {
             for (offset, bytes) in places() {
                 let bytes = if verb == Verb::Write { bytes } else { vec![0xee; bytes.len()] };

@@ -141,7 +141,7 @@ fn reads_and_writes_take_none_of_the_server_s_processor_time() {
     let transport = connect(&server.address);
     let slab = transport.borrow_slab().expect("slab");
     let mut session = transport.open_session().expect("session");
-    let mut batch = |session: &mut dyn Session| {
+    let batch = |session: &mut dyn Session| {
         for token in 0..32 {
             let verb = if token % 4 == 0 { Verb::Write } else { Verb::Read };
             submit(session, token, verb, at(slab, token as usize * 4096), vec![1; 4096].into());
@@ -402,7 +402,8 @@ fn answers_that_make_no_sense_are_errors() {
         assert!(matches!(error, TransportError::Protocol(_)), "{error}");
     }
     // What comes for a slab: an address at the end of all memory, a slab that can't be, a frame of no kind, a key that is cut short.
-    let twists: [fn(&[u8]) -> Vec<u8>; 4] = [
+    type Twist = fn(&[u8]) -> Vec<u8>;
+    let twists: [Twist; 4] = [
         |answer| [&answer[..12], &[0xff; 12]].concat(),
         |answer| [&answer[..8], &[0xff; 4], &answer[12..]].concat(),
         |_| vec![0x42; 24],

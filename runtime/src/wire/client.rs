@@ -48,11 +48,22 @@ pub enum ControlVerb {
     Return(SlabId),
 }
 
+/// A slab that has been borrowed, with what came along.
+#[derive(Debug)]
+pub struct Lent {
+    /// Which it is.
+    pub slab: SlabId,
+    /// Its file, where slabs are passed as files.
+    pub file: Option<File>,
+    /// The key to it, where keys are passed.
+    pub key: Option<MemoryKey>,
+}
+
 /// How a control request ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum ControlDone {
     /// A slab was borrowed, or not.
-    Borrowed(Result<SlabId, TransportError>),
+    Borrowed(Result<Lent, TransportError>),
     /// A slab was returned, or not.
     Returned(Result<(), TransportError>),
 }
@@ -76,10 +87,6 @@ pub struct ClientSession {
     control: Vec<ControlDone>,
     /// Files whose frames haven't come yet.
     files: VecDeque<File>,
-    /// The file of the slab that was lent last.
-    lent_file: Option<File>,
-    /// The key to the slab that was lent last.
-    lent_key: Option<MemoryKey>,
 }
 
 /// Where in the stream of input the session is.
@@ -124,8 +131,6 @@ impl ClientSession {
             refused: Vec::new(),
             control: Vec::new(),
             files: VecDeque::new(),
-            lent_file: None,
-            lent_key: None,
         }
     }
 
@@ -237,16 +242,6 @@ impl ClientSession {
     /// A file that came with the bytes that are fed next.
     pub fn receive_file(&mut self, file: File) {
         self.files.push_back(file);
-    }
-
-    /// The file of the slab that was lent last, where slabs are passed as files.
-    pub fn take_file(&mut self) -> Option<File> {
-        self.lent_file.take()
-    }
-
-    /// The key to the slab that was lent last, where keys are passed.
-    pub fn take_key(&mut self) -> Option<MemoryKey> {
-        self.lent_key.take()
     }
 
     /// Stops waiting for control requests. A slab that is lent late is given back by itself.
@@ -409,13 +404,11 @@ impl ClientSession {
             (State::Borrow, Reply::Lent(_) | Reply::Full | Reply::NoMemory) => {
                 let capacity = self.terms.map_or(0, |terms| terms.capacity);
                 let result = match reply {
-                    Reply::Lent(slab) => Ok(slab),
+                    Reply::Lent(slab) => Ok(Lent { slab, file, key }),
                     Reply::Full => Err(TransportError::Full { capacity }),
                     _ => Err(TransportError::Refused("its system gives it no memory for a slab".into())),
                 };
                 self.control.push(ControlDone::Borrowed(result));
-                // Of a slab that is wanted: what came with one that is lent too late must not pass for it.
-                (self.lent_file, self.lent_key) = (file, key);
                 self.release(index);
             }
             (State::Return, Reply::Returned) => {

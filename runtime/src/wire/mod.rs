@@ -76,7 +76,7 @@ mod tests;
 pub mod uses;
 
 pub use asking::Asking;
-pub use client::{ClientSession, ControlDone, ControlVerb};
+pub use client::{ClientSession, ControlDone, ControlVerb, Lent};
 pub use ending::Ending;
 pub use frame::BorrowerToken;
 pub use lender::Lender;

@@ -3,10 +3,8 @@
 
 use super::{Connection, Socket};
 use crate::error::TransportError;
-use crate::slab::MemoryKey;
 use crate::transport::SlabId;
-use crate::wire::{ControlDone, ControlVerb};
-use std::fs::File;
+use crate::wire::{ControlDone, ControlVerb, Lent};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -16,17 +14,6 @@ pub(in crate::transport) struct Control<S> {
     timeout: Duration,
     /// `None` when the last one ended.
     place: Mutex<Option<Connection<S>>>,
-}
-
-/// A slab that has been borrowed, with what came along.
-#[derive(Debug)]
-pub(in crate::transport) struct Lent {
-    pub(in crate::transport) slab: SlabId,
-    /// Its file, where slabs are passed as files.
-    pub(in crate::transport) file: Option<File>,
-    /// The key to it, where keys are passed.
-    #[cfg_attr(not(feature = "rdma"), expect(dead_code, reason = "only RDMA has a use for keys"))]
-    pub(in crate::transport) key: Option<MemoryKey>,
 }
 
 impl<S: Socket> Control<S> {
@@ -41,8 +28,8 @@ impl<S: Socket> Control<S> {
         join: impl FnOnce(Instant) -> Result<Connection<S>, TransportError>,
     ) -> Result<Lent, TransportError> {
         match self.exchange(ControlVerb::Borrow, join)? {
-            (ControlDone::Borrowed(slab), file, key) => Ok(Lent { slab: slab?, file, key }),
-            (ControlDone::Returned(_), ..) => Err(mixed_up()),
+            ControlDone::Borrowed(result) => result,
+            ControlDone::Returned(_) => Err(mixed_up()),
         }
     }
 
@@ -53,8 +40,8 @@ impl<S: Socket> Control<S> {
         join: impl FnOnce(Instant) -> Result<Connection<S>, TransportError>,
     ) -> Result<(), TransportError> {
         match self.exchange(ControlVerb::Return(slab), join)? {
-            (ControlDone::Returned(result), ..) => result,
-            (ControlDone::Borrowed(_), ..) => Err(mixed_up()),
+            ControlDone::Returned(result) => result,
+            ControlDone::Borrowed(_) => Err(mixed_up()),
         }
     }
 
@@ -62,7 +49,7 @@ impl<S: Socket> Control<S> {
         &self,
         verb: ControlVerb,
         join: impl FnOnce(Instant) -> Result<Connection<S>, TransportError>,
-    ) -> Result<(ControlDone, Option<File>, Option<MemoryKey>), TransportError> {
+    ) -> Result<ControlDone, TransportError> {
         // Before the lock: whoever waits for a slow exchange of another thread has waited for the same server.
         let deadline = Instant::now() + self.timeout;
         let mut place = self.place.lock().unwrap_or_else(PoisonError::into_inner);
@@ -77,8 +64,7 @@ impl<S: Socket> Control<S> {
             Some(connection) => connection,
             None => place.insert(join(deadline)?),
         };
-        let done = connection.control(verb, deadline)?;
-        Ok((done, connection.session.take_file(), connection.session.take_key()))
+        connection.control(verb, deadline)
     }
 }
 
