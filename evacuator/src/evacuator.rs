@@ -133,6 +133,7 @@ impl Evacuator {
     pub fn trim(&self, memory: &Memory) -> Result<()> {
         let mut state = self.turns.take();
         round::sweep(memory, &mut state.round);
+        memory.drop_spares();
         memory.heap().give_back_all(memory.budget());
         memory.slot_table().trim(memory.budget());
         state.log.return_free_slabs(memory)

@@ -5,7 +5,7 @@
 //! one piece to be copied at most, never for a server.
 
 use crate::far_log::{Batch, Drained, FarLog, Stream};
-use crate::round::{Mercy, RoundState};
+use crate::round::{self, Mercy, RoundState};
 use farptr_runtime::addr::{FarAddr, LargeId, SlotId};
 use farptr_runtime::far::{LargeFar, image::image_bytes};
 use farptr_runtime::heap::LargeObject;
@@ -52,22 +52,28 @@ impl<'m> LargeRound<'m> {
         }
         let log_bytes = memory.heap().committed_bytes().max(1);
         let large_bytes = memory.budget().used().saturating_sub(log_bytes);
-        // A round that finds nothing in the log must take from here.
         let share = (segment_bytes as u128 * large_bytes as u128 / log_bytes as u128) as usize;
-        state.large_credit += if segment_bytes == 0 { large_bytes.max(1) } else { share };
+        // A round that finds nothing in the log must take from here: as much as it would there, and it goes on until it has it.
+        let alone = segment_bytes == 0;
+        state.large_credit += if alone { round::most_bytes(memory) } else { share };
         for _ in 0..count {
             if state.large_credit == 0 {
                 break;
             }
             let Some(object) = objects.rotate() else { break };
             let footprint = LargeObject::footprint(object.layout());
-            state.large_credit = state.large_credit.saturating_sub(footprint);
-            round.mark(object, mercy);
+            if round.mark(object, mercy) || !alone {
+                state.large_credit = state.large_credit.saturating_sub(footprint);
+            }
+        }
+        if alone {
+            state.large_credit = 0;
         }
         round
     }
 
-    fn mark(&mut self, object: Arc<LargeObject>, mercy: Mercy) {
+    /// Whether it takes part.
+    fn mark(&mut self, object: Arc<LargeObject>, mercy: Mercy) -> bool {
         let addr = object.addr();
         if let Some(slot) = self.memory.slot_table().get(object.header().slot()) {
             let mut word = slot.load();
@@ -77,12 +83,16 @@ impl<'m> LargeRound<'m> {
                     break;
                 }
                 match slot.mark_evacuating(word) {
-                    Ok(word) => return self.victims.push(Victim { object, slot, word, pieces: Vec::new() }),
+                    Ok(word) => {
+                        self.victims.push(Victim { object, slot, word, pieces: Vec::new() });
+                        return true;
+                    }
                     Err(now) => word = now,
                 }
             }
         }
         self.memory.let_go_of_large(object);
+        false
     }
 
     /// Objects that take part.

@@ -203,10 +203,17 @@ pub fn run(memory: &Memory, state: &mut RoundState, log: &mut FarLog, mercy: Mer
     round.close(state)
 }
 
+/// Bytes of objects that one round looks at, at least a segment.
+pub(crate) fn most_bytes(memory: &Memory) -> usize {
+    let heap = memory.heap();
+    let segment = heap.segment_bytes();
+    (ROUND_BYTES / segment).min(heap.capacity() / ROUND_SHARE).max(1) * segment
+}
+
 impl<'m> Round<'m> {
     fn choose(&mut self) {
         let heap = self.memory.heap();
-        let most = (ROUND_BYTES / heap.segment_bytes()).min(heap.capacity() / ROUND_SHARE).max(1);
+        let most = most_bytes(self.memory) / heap.segment_bytes();
         // Kept aside while the others are looked through: a thread that lost its processor in the middle of a swap-in would otherwise hide them.
         let mut busy = Vec::new();
         while self.victims.len() < most

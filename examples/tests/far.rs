@@ -62,7 +62,7 @@ struct Server {
 impl Server {
     /// Starts one; `None`, said loudly, if it can't be built.
     fn start() -> Option<Server> {
-        let program = match built("farptr-server", "--bin", "farmemd") {
+        let program = match built("--bin", "farmemd") {
             Ok(program) => program,
             Err(why) => {
                 eprintln!("SKIPPED: can't build farmemd: {why}");

@@ -65,10 +65,8 @@ pub(crate) fn step(sanitizer: Sanitizer, what: &[String], target_dir: &Path, roo
         ),
     };
     let invocation = Invocation::cargo("test --target").arg(TARGET);
-    // Dependencies at the level of our own code: at the ordinary one they take longer to build than the tests to run. Of the debugging
-    // information what a stack needs.
-    let profile = ["profile.dev.package.\"*\".opt-level=1", "profile.dev.debug=\"line-tables-only\""];
-    let invocation = profile.iter().fold(invocation, |invocation, setting| invocation.arg("--config").arg(*setting));
+    // Of the debugging information what a stack needs.
+    let invocation = invocation.arg("--config").arg("profile.dev.debug=\"line-tables-only\"");
     let suppressions = |of: &str| format!("suppressions={}", root.join("xtask/suppressions").join(of).display());
     let invocation = invocation
         .env("RUSTC_BOOTSTRAP", "1")

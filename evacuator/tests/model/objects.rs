@@ -218,7 +218,12 @@ impl Objects {
         assert_eq!(memory.large_objects().len(), present_large.len());
         let blocks: BTreeSet<u32> =
             seen.iter().flat_map(|seen| &seen.slots).map(|slot| slot.0 / SLOTS_PER_BLOCK as u32).collect();
-        let rest = budget.used() - memory.heap().committed_bytes() - present_large.iter().sum::<usize>();
+        let spares = memory.spares().bytes();
+        assert!(
+            spares <= budget.limit() / 16 && (spares == 0 || !present_large.is_empty()),
+            "{spares} bytes for large objects to come"
+        );
+        let rest = budget.used() - memory.heap().committed_bytes() - present_large.iter().sum::<usize>() - spares;
         assert!(rest.is_multiple_of(PAGE) && (blocks.len()..=blocks.len() + SPARE_BLOCKS).contains(&(rest / PAGE)), "{rest}");
     }
 }

@@ -9,8 +9,9 @@ use farptr_runtime::far::PIECE_BYTES;
 use farptr_runtime::scope::AccessHint;
 use std::alloc::Layout;
 
+/// A round takes a sixteenth of the budget: more than the objects of any story.
 const SETTING: Setting =
-    Setting { budget: 2 << 20, slab_segments: 1, far_capacity: 64 << 20, order: Order::NewestFirst, is_immediate: false };
+    Setting { budget: 32 << 20, slab_segments: 1, far_capacity: 64 << 20, order: Order::NewestFirst, is_immediate: false };
 
 /// Objects whose far copies fill so many far segments exactly.
 fn new(far_segments: usize, count: u8) -> Step {

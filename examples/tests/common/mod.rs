@@ -264,13 +264,15 @@ impl ByteLog for ChunkedLog {
     }
 }
 
-/// Builds target `name` of `package` in the profile of this test, and says where it is. (cargo tells tests the path of a
+/// Builds target `name` in the profile of this test, and says where it is. (cargo tells tests the path of a
 /// package's binaries, but not of its examples, nor of other packages' binaries.)
-pub fn built(package: &str, kind: &str, name: &str) -> Result<PathBuf, String> {
+///
+/// The selection is that of the whole suite, which has built it by then: one package alone has other features, and is built from cold.
+pub fn built(kind: &str, name: &str) -> Result<PathBuf, String> {
     let test = std::env::current_exe().map_err(|cause| cause.to_string())?;
     let profile = test.parent().and_then(Path::parent).ok_or("the test is not in a target folder")?;
     let mut cargo = Command::new(env!("CARGO"));
-    cargo.args(["build", "--quiet", "--offline", "--package", package, kind, name]).arg("--target-dir");
+    cargo.args(["test", "--no-run", "--quiet", "--offline", "--workspace", kind, name]).arg("--target-dir");
     cargo.arg(profile.parent().ok_or("the test is not in a target folder")?);
     if profile.file_name() == Some(OsStr::new("release")) {
         cargo.arg("--release");
@@ -286,7 +288,7 @@ pub fn built(package: &str, kind: &str, name: &str) -> Result<PathBuf, String> {
 /// The program.
 pub fn codesearch() -> Command {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
-    let program = PROGRAM.get_or_init(|| built("farptr-examples", "--example", "codesearch").expect("build codesearch"));
+    let program = PROGRAM.get_or_init(|| built("--example", "codesearch").expect("build codesearch"));
     let mut command = Command::new(program);
     command.stdin(Stdio::null());
     command

@@ -8,7 +8,7 @@ use farptr::{Error, FarMemory, RemHashMap};
 use proptest::prelude::*;
 use std::collections::HashMap;
 use std::collections::hash_map;
-use std::hash::{BuildHasher, BuildHasherDefault, Hasher, RandomState};
+use std::hash::{BuildHasher, DefaultHasher, Hasher, RandomState};
 
 #[test]
 fn fifteen_times_the_budget_of_random_operations_agrees_with_std() {
@@ -238,28 +238,49 @@ fn ops(keys: u16, most: usize) -> impl Strategy<Value = Vec<Op>> {
     prop::collection::vec(op, 1..most)
 }
 
-/// A hasher as bad as can be.
-#[derive(Debug, Default, Clone)]
-struct Constant;
-
-impl Hasher for Constant {
-    fn finish(&self) -> u64 {
-        42
-    }
-    fn write(&mut self, _: &[u8]) {}
+/// How keys are hashed. One type for all, because every type of map is compiled anew.
+#[derive(Debug, Clone)]
+enum Hashing {
+    /// As `std` does.
+    Std(RandomState),
+    /// As badly as can be: all alike.
+    Equal,
+    /// By the bytes of the key itself.
+    Key,
 }
 
-/// One that gives the key itself.
-#[derive(Debug, Default, Clone)]
-struct Identity(u64);
+enum KeyHasher {
+    Std(DefaultHasher),
+    Equal,
+    Key(u64),
+}
 
-impl Hasher for Identity {
-    fn finish(&self) -> u64 {
-        self.0
+impl BuildHasher for Hashing {
+    type Hasher = KeyHasher;
+
+    fn build_hasher(&self) -> KeyHasher {
+        match self {
+            Hashing::Std(state) => KeyHasher::Std(state.build_hasher()),
+            Hashing::Equal => KeyHasher::Equal,
+            Hashing::Key => KeyHasher::Key(0),
+        }
     }
+}
+
+impl Hasher for KeyHasher {
+    fn finish(&self) -> u64 {
+        match self {
+            KeyHasher::Std(hasher) => hasher.finish(),
+            KeyHasher::Equal => 42,
+            KeyHasher::Key(key) => *key,
+        }
+    }
+
     fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.0 = self.0 << 8 | u64::from(*byte);
+        match self {
+            KeyHasher::Std(hasher) => hasher.write(bytes),
+            KeyHasher::Equal => {}
+            KeyHasher::Key(key) => bytes.iter().for_each(|byte| *key = *key << 8 | u64::from(*byte)),
         }
     }
 }
@@ -270,9 +291,9 @@ fn unless_exhausted<T>(result: farptr::Result<T>) -> Option<T> {
 }
 
 /// A map and its model.
-struct Pair<'m, V: Value, S> {
+struct Pair<'m, V: Value> {
     mem: &'m FarMemory,
-    far: RemHashMap<u16, V, S>,
+    far: RemHashMap<u16, V, Hashing>,
     near: HashMap<u16, V>,
 }
 
@@ -282,7 +303,7 @@ fn sorted<T: Ord>(items: impl IntoIterator<Item = T>) -> Vec<T> {
     items
 }
 
-impl<V: Value, S: BuildHasher + Default> Pair<'_, V, S> {
+impl<V: Value> Pair<'_, V> {
     fn expected(&self) -> Vec<(u16, u64)> {
         sorted(self.near.iter().map(|(key, value)| (*key, value.id())))
     }
@@ -584,7 +605,7 @@ impl<V: Value, S: BuildHasher + Default> Pair<'_, V, S> {
                 near.clear();
             }
             Act::IntoIter => {
-                let fresh = RemHashMap::try_with_capacity_and_hasher_in(id as usize % 20, S::default(), mem).unwrap();
+                let fresh = RemHashMap::try_with_capacity_and_hasher_in(id as usize % 20, far.hasher().clone(), mem).unwrap();
                 let mut entries = std::mem::replace(far, fresh).into_iter();
                 assert_eq!(entries.len(), len);
                 for entry in entries.by_ref().take(id as usize % 50) {
@@ -617,10 +638,10 @@ impl<V: Value, S: BuildHasher + Default> Pair<'_, V, S> {
     }
 }
 
-fn agree<V: Value, S: BuildHasher + Default>(ops: &[Op]) {
+fn agree<V: Value>(hashing: Hashing, ops: &[Op]) {
     let mem = memory(1 << 20);
     let counts = live();
-    let mut pair: Pair<'_, V, S> = Pair { mem: &mem, far: RemHashMap::with_hasher_in(S::default(), &mem), near: HashMap::new() };
+    let mut pair: Pair<'_, V> = Pair { mem: &mem, far: RemHashMap::with_hasher_in(hashing, &mem), near: HashMap::new() };
     for op in ops {
         pair.apply(op);
         let (len, near) = (pair.far.len(), pair.near.len());
@@ -646,47 +667,47 @@ proptest! {
 
     #[test]
     fn maps_of_small_values_agree_with_std(ops in ops(200, 300)) {
-        agree::<Small, RandomState>(&ops);
+        agree::<Small>(Hashing::Std(RandomState::new()), &ops);
     }
 
     #[test]
     fn maps_of_plain_values_agree_with_std(ops in ops(300, 300)) {
-        agree::<u64, RandomState>(&ops);
+        agree::<u64>(Hashing::Std(RandomState::new()), &ops);
     }
 
     #[test]
     fn maps_of_wide_values_agree_with_std(ops in ops(200, 200)) {
-        agree::<Wide, RandomState>(&ops);
+        agree::<Wide>(Hashing::Std(RandomState::new()), &ops);
     }
 
     #[test]
     fn maps_of_nothing_agree_with_std(ops in ops(200, 200)) {
-        agree::<Nothing, RandomState>(&ops);
+        agree::<Nothing>(Hashing::Std(RandomState::new()), &ops);
     }
 
     #[test]
     fn maps_of_values_aligned_to_a_line_agree_with_std(ops in ops(100, 100)) {
-        agree::<Lined, RandomState>(&ops);
+        agree::<Lined>(Hashing::Std(RandomState::new()), &ops);
     }
 
     #[test]
     fn maps_of_values_aligned_to_a_page_agree_with_std(ops in ops(50, 80)) {
-        agree::<Paged, RandomState>(&ops);
+        agree::<Paged>(Hashing::Std(RandomState::new()), &ops);
     }
 
     #[test]
     fn maps_of_large_values_agree_with_std(ops in ops(20, 50)) {
-        agree::<Large, RandomState>(&ops);
+        agree::<Large>(Hashing::Std(RandomState::new()), &ops);
     }
 
     #[test]
     fn maps_with_hashes_that_are_all_equal_agree_with_std(ops in ops(100, 100)) {
-        agree::<Small, BuildHasherDefault<Constant>>(&ops);
+        agree::<Small>(Hashing::Equal, &ops);
     }
 
     #[test]
     fn maps_with_keys_for_hashes_agree_with_std(ops in ops(300, 200)) {
-        agree::<Small, BuildHasherDefault<Identity>>(&ops);
+        agree::<Small>(Hashing::Key, &ops);
     }
 }
 
@@ -715,7 +736,7 @@ fn removal_makes_room_for_what_comes_next() {
 #[test]
 fn all_hashes_equal_is_slow_and_right() {
     let mem = memory(1 << 20);
-    let mut map: RemHashMap<u32, [u32; 300], _> = RemHashMap::with_hasher_in(BuildHasherDefault::<Constant>::default(), &mem);
+    let mut map: RemHashMap<u32, [u32; 300], _> = RemHashMap::with_hasher_in(Hashing::Equal, &mem);
     for key in 0..1500 {
         assert_eq!(map.insert(key, [key; 300]), None);
     }

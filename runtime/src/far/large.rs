@@ -27,7 +27,13 @@ pub struct LargeFar {
 impl LargeFar {
     /// The pieces of an object of `size` bytes: offset and length of each.
     pub fn cuts(size: usize) -> impl Iterator<Item = (usize, usize)> {
-        (0..size).step_by(PIECE_BYTES).map(move |offset| (offset, PIECE_BYTES.min(size - offset)))
+        (0..size.div_ceil(PIECE_BYTES)).map(move |number| Self::cut(size, number))
+    }
+
+    /// Offset and length of piece `number` of an object of `size` bytes, which has as many.
+    pub fn cut(size: usize, number: usize) -> (usize, usize) {
+        let offset = number * PIECE_BYTES;
+        (offset, PIECE_BYTES.min(size - offset))
     }
 }
 

@@ -1,4 +1,7 @@
 //! Large objects: a mapping each.
+//!
+//! Making a mapping, touching its pages for the first time and taking it away again costs several times the copy that fills it. So a few mappings of
+//! objects that have gone are kept for those that come next, of the same footprint: [`Spares`].
 
 use super::header::{HEADER_BYTES, ObjectHeader};
 use crate::addr::{ObjectAddr, SlotId};
@@ -12,9 +15,38 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 /// A large object's memory. Freed when the value is dropped.
 #[derive(Debug)]
 pub struct LargeObject {
-    arena: Arena,
+    mapping: Mapping,
     /// Of the contents; the header holds none.
     layout: Layout,
+}
+
+/// Memory for a large object: a page with the header at its end, then the contents.
+#[derive(Debug)]
+pub struct Mapping(Arena);
+
+impl Mapping {
+    fn new(footprint: usize) -> io::Result<Self> {
+        let arena = Arena::reserve(footprint, PAGE)?;
+        if footprint >= 2 * HUGE_PAGE {
+            arena.advise_huge(0..footprint);
+        }
+        Ok(Mapping(arena))
+    }
+
+    fn contents(&self) -> usize {
+        self.0.base() + PAGE
+    }
+
+    /// Its size in bytes, which is the footprint of its objects.
+    pub fn footprint(&self) -> usize {
+        self.0.len()
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        poison::unmapped(self.0.base(), self.0.len());
+    }
 }
 
 impl LargeObject {
@@ -25,23 +57,30 @@ impl LargeObject {
 
     /// Maps room for an object, and writes its header.
     pub fn map(layout: Layout, slot: SlotId, far: u64) -> io::Result<Self> {
-        let footprint = Self::footprint(layout);
-        let arena = Arena::reserve(footprint, PAGE)?;
-        if footprint >= 2 * HUGE_PAGE {
-            arena.advise_huge(0..footprint);
-        }
+        Ok(Self::place(Mapping::new(Self::footprint(layout))?, layout, slot, far))
+    }
+
+    /// As [`map`](Self::map), where an object of the same footprint was before; the contents are initialised to what they were.
+    pub fn place(mapping: Mapping, layout: Layout, slot: SlotId, far: u64) -> Self {
+        assert_eq!(mapping.footprint(), Self::footprint(layout), "a mapping is as large as its object");
         let unsized_layout = Layout::from_size_align(0, layout.align()).expect("an alignment alone is a layout");
-        let object = LargeObject { arena, layout };
-        let addr = object.addr().get();
-        poison::bounded(object.arena.base(), object.arena.len(), addr - HEADER_BYTES, addr + layout.size());
-        // SAFETY: the mapping is new, known to nobody, and begins a page before the contents.
+        let addr = mapping.contents();
+        poison::bounded(mapping.0.base(), mapping.0.len(), addr - HEADER_BYTES, addr + layout.size());
+        let object = LargeObject { mapping, layout };
+        // SAFETY: the mapping is this value's alone: it is new, or was taken out of the last object that had it, which was the last claim on
+        // it. It begins a page before the contents.
         unsafe { ObjectHeader::new(slot, unsized_layout, far).write(object.addr()) };
-        Ok(object)
+        object
+    }
+
+    /// Its memory, for another.
+    pub fn into_mapping(self) -> Mapping {
+        self.mapping
     }
 
     /// Address of the contents.
     pub fn addr(&self) -> ObjectAddr {
-        ObjectAddr::new(self.arena.base() + PAGE)
+        ObjectAddr::new(self.mapping.contents())
     }
 
     /// Size and alignment of the contents.
@@ -56,9 +95,56 @@ impl LargeObject {
     }
 }
 
-impl Drop for LargeObject {
-    fn drop(&mut self) {
-        poison::unmapped(self.arena.base(), self.arena.len());
+/// Mappings without an object, for the next of their footprints. They stay charged to the budget, and give way before anything else does.
+///
+/// In the configurations that look for uses of what was given up there are none: a mapping that is taken away shows such a use at once.
+#[derive(Debug)]
+pub struct Spares {
+    /// Bytes that may be kept.
+    most: usize,
+    kept: Mutex<Vec<Mapping>>,
+}
+
+impl Spares {
+    /// How many are kept at most, each of which the others are searched for.
+    const COUNT: usize = 32;
+
+    /// Keeps `most` bytes.
+    pub fn new(most: usize) -> Self {
+        let most = if cfg!(any(farptr_zeal, farptr_asan)) { 0 } else { most };
+        Spares { most, kept: Mutex::default() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Mapping>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// One of just so many bytes.
+    pub fn take(&self, footprint: usize) -> Option<Mapping> {
+        let mut kept = self.lock();
+        let place = kept.iter().rposition(|mapping| mapping.footprint() == footprint)?;
+        Some(kept.remove(place))
+    }
+
+    /// Keeps a mapping, unless there is enough: then it comes back.
+    pub fn keep(&self, mapping: Mapping) -> Option<Mapping> {
+        let mut kept = self.lock();
+        let bytes: usize = kept.iter().map(Mapping::footprint).sum();
+        if kept.len() == Self::COUNT || bytes + mapping.footprint() > self.most {
+            return Some(mapping);
+        }
+        kept.push(mapping);
+        None
+    }
+
+    /// Bytes that are kept.
+    pub fn bytes(&self) -> usize {
+        self.lock().iter().map(Mapping::footprint).sum()
+    }
+
+    /// All of them.
+    pub fn take_all(&self) -> Vec<Mapping> {
+        std::mem::take(&mut *self.lock())
     }
 }
 

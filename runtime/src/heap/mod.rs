@@ -31,6 +31,6 @@ mod log;
 mod segment;
 
 pub use header::{HEADER_BYTES, MAX_SMALL, ObjectHeader};
-pub use large::{LargeObject, LargeObjects};
+pub use large::{LargeObject, LargeObjects, Mapping, Spares};
 pub use log::{Heap, NoRoom, Watermarks};
 pub use segment::{Objects, QueueKind, SealedSegment, SegmentId};

@@ -48,6 +48,11 @@ impl Ending {
         result
     }
 
+    /// The result, if there is one.
+    pub(crate) fn result(&self) -> Option<Result<()>> {
+        self.lock().result.clone()
+    }
+
     /// Future `who` does not wait any more.
     pub(crate) fn forget(&self, who: u64) {
         let mut state = self.lock();

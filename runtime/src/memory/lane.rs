@@ -144,6 +144,18 @@ impl<T: Traffic> Lane<T> {
         advice
     }
 
+    /// Drives the lane, whoever else does: for a thread that waits for a fetch of its own lane, whose futures can't be polled meanwhile.
+    pub(crate) fn drive(&self, ground: &T::Ground, now: Instant) -> Progress {
+        let mut inner = self.lock();
+        inner.last_look = Some(now);
+        let progress = inner.traffic.look(ground, now);
+        if progress == Progress::Moved {
+            inner.last_progress = Some(now);
+        }
+        Self::unlock(inner);
+        progress
+    }
+
     /// Future `who` needs the lane no more: unless somebody else drives it, others that wait are woken to do so.
     fn leave(&self, who: u64) {
         let next = {

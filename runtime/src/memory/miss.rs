@@ -7,7 +7,7 @@ use crate::far::image::{self, IMAGE_HEADER_BYTES};
 use crate::far::{LargeFar, PIECE_BYTES};
 use crate::heap::{HEADER_BYTES, MAX_SMALL, QueueKind};
 use crate::scope::AccessHint;
-use crate::transport::{IoBuf, Verb};
+use crate::transport::{IoBuf, Progress, Verb};
 use crate::word::{FarPlace, Freshness, Slot, State, Warmth, Word};
 use std::alloc::Layout;
 use std::ptr::NonNull;
@@ -19,6 +19,9 @@ const _: () = assert!(HEADER_BYTES == IMAGE_HEADER_BYTES, "an image is read righ
 
 /// Spinning for another's fetch: as long as a fetch over a local network takes.
 const SPINS_FOR_FETCH: u32 = 2000;
+
+/// Spinning for the next piece of a large object, before the thread sleeps between looks.
+const SPIN_FOR_PIECES: Duration = Duration::from_micros(300);
 
 impl Memory {
     /// One step towards a local copy of an object whose word was `seen`, not present. The caller looks at the word again.
@@ -54,6 +57,9 @@ impl Memory {
     fn swap_in(&self, slot: &Slot, claimed: Word, place: FarPlace, layout: Layout, hint: AccessHint) -> Result<()> {
         let id = self.slots.id_of(slot);
         match self.new_object(id, layout, self.origin(claimed, place, hint)) {
+            Ok(object) if matches!(place, FarPlace::Large(_)) && !self.is_immediate(place) => {
+                self.fetch_pieces(slot, claimed, object, layout)
+            }
             Ok(object) => self.fetch_into(slot, claimed, place, object, layout),
             Err(error) => {
                 give_back(slot, claimed);
@@ -93,7 +99,7 @@ impl Memory {
         let fetched = match (place, object.image_mut()) {
             (FarPlace::At(addr), Some(image)) => self.fetch_image(addr, self.slots.id_of(slot), image),
             (FarPlace::Large(large), None) => {
-                self.fetch_large(large, object.large_contents_mut().expect("an object without an image is large"))
+                self.fetch_large(large, object.large_image_mut().expect("an object without an image is large"))
             }
             _ => unreachable!("an object of one layout is small or large for as long as it lives"),
         };
@@ -121,7 +127,7 @@ impl Memory {
         let mut image = vec![0; HEADER_BYTES + size];
         match place {
             FarPlace::At(addr) => self.fetch_image(addr, slot, &mut image)?,
-            FarPlace::Large(large) => self.fetch_large(large, &mut image[HEADER_BYTES..])?,
+            FarPlace::Large(large) => self.fetch_large(large, &mut image)?,
         }
         Ok(image)
     }
@@ -155,16 +161,18 @@ impl Memory {
         Error::Corrupt { server, segment: addr.segment().0, offset: addr.offset() as u32, detail }
     }
 
-    /// Reads the pieces of a large object. They do not move meanwhile, or if one does, the cleaner has left a valid image behind: its
-    /// segment is not used again before the piece's slot says where it went, and a piece that fails its check is looked up again.
+    /// Reads the pieces of a large object into `image`: room for a header, then the contents. They do not move meanwhile, or if one does, the cleaner has
+    /// left a valid image behind: its segment is not used again before the piece's slot says where it went, and a piece that fails its check is looked up
+    /// again.
+    ///
+    /// Each is read right into its place, the last first: its header lies where the end of the piece before it comes next.
     #[cold]
-    fn fetch_large(&self, large: LargeId, contents: &mut [u8]) -> Result<()> {
-        let far = self.large_fars.get(large).filter(|far| far.size == contents.len()).ok_or_else(|| self.lost_large())?;
-        let mut image = Vec::new();
-        for (piece, (offset, len)) in far.pieces.iter().zip(LargeFar::cuts(far.size)) {
-            image.resize(IMAGE_HEADER_BYTES + len, 0);
-            self.fetch_piece(*piece, &mut image)?;
-            contents[offset..offset + len].copy_from_slice(&image[IMAGE_HEADER_BYTES..]);
+    fn fetch_large(&self, large: LargeId, image: &mut [u8]) -> Result<()> {
+        let size = image.len() - IMAGE_HEADER_BYTES;
+        let far = self.large_fars.get(large).filter(|far| far.size == size).ok_or_else(|| self.lost_large())?;
+        for (number, piece) in far.pieces.iter().enumerate().rev() {
+            let (offset, len) = LargeFar::cut(size, number);
+            self.fetch_piece(*piece, &mut image[offset..offset + IMAGE_HEADER_BYTES + len])?;
         }
         Ok(())
     }
@@ -177,6 +185,30 @@ impl Memory {
                 // The cleaner moved the piece between the look and the read.
                 Err(_) if self.slots.slot(piece).load() != word => {}
                 result => return result,
+            }
+        }
+    }
+
+    /// As `fetch_into` for a large object that is not mapped: its pieces are asked for together, as if it were awaited.
+    #[cold]
+    fn fetch_pieces(&self, slot: &Slot, claimed: Word, object: NewObject<'_>, layout: Layout) -> Result<()> {
+        let lane = self.lane();
+        let ending = lane.begin(|reads| reads.begin(self, slot, claimed, object, layout));
+        let mut quiet_since = Instant::now();
+        // Each read has an end, at the latest by its timeout.
+        loop {
+            let now = Instant::now();
+            if lane.drive(self, now) == Progress::Moved {
+                quiet_since = now;
+            }
+            if let Some(result) = ending.result() {
+                return result;
+            }
+            if now - quiet_since > SPIN_FOR_PIECES {
+                std::thread::sleep(Duration::from_micros(50));
+            } else {
+                // A server on the same machine may need the processor.
+                crate::sync::yield_now();
             }
         }
     }

@@ -38,7 +38,7 @@ use crate::addr::SlotId;
 use crate::budget::Budget;
 use crate::error::{Error, Result};
 use crate::far::{FarSpace, LargeFars, Server};
-use crate::heap::{Heap, LargeObjects};
+use crate::heap::{Heap, LargeObjects, Spares};
 use crate::rcu::Rcu;
 use crate::scope;
 use crate::slot::{SlotTable, owner_of};
@@ -65,6 +65,9 @@ pub const MIN_LOCAL_BUDGET: usize = 1 << 20;
 /// cleaning. More are memory of their own.
 const BUFFERS: usize = 4;
 
+/// This part of the budget may be mappings that wait for the next large object: about what a round frees.
+const SPARES_SHARE: usize = 16;
+
 /// Buffers in flight to one server, at most.
 const BUFFERS_PER_SERVER: usize = 4;
 
@@ -87,6 +90,7 @@ pub struct Memory {
     pub(crate) budget: Budget,
     pub(crate) heap: Heap,
     pub(crate) large: LargeObjects,
+    pub(crate) spares: Spares,
     pub(crate) slots: SlotTable,
     pub(crate) far: FarSpace,
     pub(crate) large_fars: LargeFars,
@@ -131,6 +135,7 @@ impl Memory {
             budget,
             heap,
             large: LargeObjects::default(),
+            spares: Spares::new(local_budget / SPARES_SHARE),
             slots: SlotTable::new(),
             far: FarSpace::new(servers, far_capacity),
             large_fars: LargeFars::default(),
@@ -251,6 +256,11 @@ impl Memory {
     /// The far space.
     pub fn far(&self) -> &FarSpace {
         &self.far
+    }
+
+    /// What large objects have left for the next.
+    pub fn spares(&self) -> &Spares {
+        &self.spares
     }
 
     /// The far copies of large objects.

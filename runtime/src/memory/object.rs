@@ -5,7 +5,7 @@ use crate::addr::{FarAddr, LargeId, ObjectAddr, SlotId};
 use crate::budget::Party;
 use crate::error::{Error, Result};
 use crate::far::image::image_bytes;
-use crate::heap::{HEADER_BYTES, LargeObject, ObjectHeader, QueueKind};
+use crate::heap::{HEADER_BYTES, LargeObject, Mapping, ObjectHeader, QueueKind};
 use crate::poison;
 use crate::scope::Scope;
 use crate::slot::UnitClass;
@@ -76,11 +76,13 @@ impl<'m> NewObject<'m> {
         Some(unsafe { std::slice::from_raw_parts_mut(start, HEADER_BYTES + self.header.size()) })
     }
 
-    /// The contents of a large object as bytes. `None` for a small one.
-    pub(crate) fn large_contents_mut(&mut self) -> Option<&mut [u8]> {
+    /// Header and contents of a large object as bytes, to receive the images of its pieces. `None` for a small one.
+    pub(crate) fn large_image_mut(&mut self) -> Option<&mut [u8]> {
         let Room::Large(large) = &self.room else { return None };
-        // SAFETY: the mapping is known to nobody else yet, and as long as its layout; `&mut self` as above.
-        Some(unsafe { std::slice::from_raw_parts_mut(self.addr.get() as *mut u8, large.layout().size()) })
+        let start = (self.addr.get() - HEADER_BYTES) as *mut u8;
+        // SAFETY: the mapping is known to nobody else yet, has a page before the contents, and is as long as its layout; `&mut self` as above. The
+        // header is written anew before the object is settled.
+        Some(unsafe { std::slice::from_raw_parts_mut(start, HEADER_BYTES + large.layout().size()) })
     }
 
     /// Writes the final header, lets `store` publish the slot, and lets the evacuator have the object. If `store` refuses, the object is
@@ -96,6 +98,8 @@ impl<'m> NewObject<'m> {
                 stored
             }
             Room::Large(large) => {
+                // SAFETY: not in the table yet, so nobody else knows of the mapping.
+                unsafe { self.header.write(self.addr) };
                 // In the table before the slot says so, for the evacuator and for `free_large`.
                 self.memory.large.insert(large);
                 let stored = store(self.addr);
@@ -151,7 +155,7 @@ impl Parts {
     /// The contents of a large object as bytes; empty for a small one.
     pub(crate) fn large_contents_mut(&mut self) -> &mut [u8] {
         match &self.room {
-            // SAFETY: as in `NewObject::large_contents_mut`.
+            // SAFETY: the mapping is known to nobody else yet, and as long as its layout; `&mut self` makes this the only such slice.
             Room::Large(large) => unsafe { std::slice::from_raw_parts_mut(self.addr.get() as *mut u8, large.layout().size()) },
             _ => &mut [],
         }
@@ -214,19 +218,19 @@ impl Memory {
     #[cold]
     fn try_new_large(&self, slot: SlotId, layout: Layout, origin: Origin) -> Result<Option<NewObject<'_>>> {
         let footprint = LargeObject::footprint(layout);
-        if !self.try_charge(origin.terms().2, footprint) {
-            return Ok(None);
-        }
-        match LargeObject::map(layout, slot, origin.terms().1) {
-            Ok(large) => {
-                self.kick_if_low();
-                Ok(Some(NewObject { memory: self, addr: large.addr(), header: large.header(), room: Room::Large(large) }))
-            }
-            Err(error) => {
+        let (_, far, party) = origin.terms();
+        // What is new must leave room for swap-ins; what is fetched takes what there is.
+        let spare = if party == Party::Creator { None } else { self.spares.take(footprint) };
+        let large = match spare {
+            Some(mapping) => LargeObject::place(mapping, layout, slot, far),
+            None if !self.try_charge(party, footprint) => return Ok(None),
+            None => LargeObject::map(layout, slot, far).map_err(|error| {
                 self.budget.release(footprint);
-                Err(Error::Config(format!("the system gives no {footprint} bytes for a large object: {error}")))
-            }
-        }
+                Error::Config(format!("the system gives no {footprint} bytes for a large object: {error}"))
+            })?,
+        };
+        self.kick_if_low();
+        Ok(Some(NewObject { memory: self, addr: large.addr(), header: large.header(), room: Room::Large(large) }))
     }
 
     /// Takes a large object out of the table and frees it, as soon as the evacuator is done with it. Nothing for other addresses.
@@ -244,9 +248,27 @@ impl Memory {
     }
 
     fn free_large_object(&self, large: LargeObject) {
-        let footprint = LargeObject::footprint(large.layout());
-        drop(large);
-        self.budget.release(footprint);
+        if let Some(mapping) = self.spares.keep(large.into_mapping()) {
+            self.unmap(mapping);
+        }
+        // There may be no next one.
+        if self.large.is_empty() {
+            self.drop_spares();
+        }
+    }
+
+    fn unmap(&self, mapping: Mapping) {
+        let bytes = mapping.footprint();
+        drop(mapping);
+        self.budget.release(bytes);
+    }
+
+    /// Gives the mappings up that are kept for large objects to come. Whether there were any.
+    pub fn drop_spares(&self) -> bool {
+        let spares = self.spares.take_all();
+        let any = !spares.is_empty();
+        spares.into_iter().for_each(|mapping| self.unmap(mapping));
+        any
     }
 
     /// The far copy that a header or an absent word names is dead.

@@ -51,6 +51,11 @@ impl Memory {
         if bytes > self.budget.limit_for(Party::Mutator) {
             return Err(self.out_of_local(bytes, "more than the budget holds"));
         }
+        if self.drop_spares()
+            && let Some(result) = attempt()
+        {
+            return Ok(result);
+        }
         if scope::in_scope() {
             return self.make_room_in_scope(bytes, attempt);
         }
@@ -92,7 +97,7 @@ impl Memory {
 
     /// Runs a round on this thread, if it may.
     pub(super) fn assist(&self) -> bool {
-        !scope::in_scope() && self.relief.get().is_some_and(|relief| relief.assist(self))
+        self.drop_spares() || !scope::in_scope() && self.relief.get().is_some_and(|relief| relief.assist(self))
     }
 
     /// What somebody waits for; from now on nobody does until `want` is called again. Zero if nobody waits.
