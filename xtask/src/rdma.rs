@@ -16,6 +16,16 @@ pub(crate) fn steps(target_dir: &Path) -> Vec<Step> {
 /// What is selected for building, here and there, with the transport.
 const SELECTION: &str = "--workspace --features farptr/rdma,farptr-server/rdma";
 
+/// Lints of what only the feature brings.
+pub(crate) fn lints() -> Step {
+    Step::new(
+        "clippy-rdma",
+        "lints of the transport over RDMA, warnings denied",
+        Action::Run(Invocation::cargo(&format!("clippy {SELECTION} --all-targets -- -D warnings"))),
+    )
+    .unless(|| prerequisites::verbs().err())
+}
+
 /// The server's guest is the first, the port is any.
 const SERVER: &str = "10.7.0.1:7471";
 

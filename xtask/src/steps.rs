@@ -58,6 +58,7 @@ pub(crate) fn ci(root: &Path) -> Vec<Step> {
             "lints, warnings denied",
             Action::Run(Invocation::cargo("clippy --workspace --all-targets -- -D warnings")),
         ),
+        rdma::lints(),
         doc(false),
     ];
     steps.extend(test(root));

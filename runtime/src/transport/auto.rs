@@ -10,12 +10,12 @@
 //! Where such programs may run, name the way.
 #![forbid(unsafe_code)]
 
-use super::shm::{self, ShmConfig, ShmTransport};
-use super::stream::Limits;
-use super::tcp::{self, TcpConfig, TcpTransport};
+use super::shm::{self, ShmTransport};
+use super::stream::Patience;
+use super::tcp::{self, TcpTransport};
 use super::{ImmediateAccess, LocalMemory, Session, SlabId, Transport};
 use crate::error::TransportError;
-use crate::wire::client::LONGEST_TIMEOUT;
+use crate::wire::client::DEFAULT_IN_FLIGHT;
 use crate::wire::{Identity, Offers};
 use std::net::SocketAddr;
 use std::path::Path;
@@ -55,16 +55,14 @@ pub fn with_port(address: &str) -> String {
 
 /// Connects as a new borrower by the best way that both ends have.
 pub fn connect(config: AutoConfig) -> Result<Arc<dyn Transport>, TransportError> {
-    if config.op_timeout.is_zero() || config.connect_timeout.is_zero() {
-        return Err(TransportError::System("timeouts must not be 0".into()));
-    }
+    let patience = Patience::new(config.connect_timeout, config.op_timeout, DEFAULT_IN_FLIGHT)?;
     let host_port = with_port(config.address.strip_prefix("auto:").unwrap_or(&config.address).trim_start_matches("//"));
-    let place = Place { connect_by: Instant::now() + config.connect_timeout.min(LONGEST_TIMEOUT), host_port, config };
+    let place = Place { connect_by: patience.connect_by(), host_port, patience };
     let addresses = tcp::resolve(&place.host_port)?;
-    let (offers, server) = tcp::ask(&addresses, place.limits(place.connect_by))?;
+    let (offers, server) = tcp::ask(&addresses, patience.limits(place.connect_by))?;
     let chosen = match place.by_better_ways(&offers, server) {
         Some(chosen) => chosen,
-        None => Chosen::new(TcpTransport::connect_by(place.tcp(), place.connect_by)?),
+        None => Chosen::new(TcpTransport::connect_by(&place.host_port, patience, place.connect_by)?),
     };
     tracing::info!(server = place.host_port, way = chosen.description, "way to the server chosen");
     Ok(Arc::new(chosen))
@@ -72,7 +70,7 @@ pub fn connect(config: AutoConfig) -> Result<Arc<dyn Transport>, TransportError>
 
 /// Where to, and by when.
 struct Place {
-    config: AutoConfig,
+    patience: Patience,
     host_port: String,
     connect_by: Instant,
 }
@@ -104,22 +102,21 @@ impl Place {
 
     /// Maps memory of the server that listens at `path`, if it is the one that was asked.
     fn by_unix(&self, path: &Path, identity: Identity, by: Instant) -> Result<ShmTransport, TransportError> {
-        let said = shm::ask(path, self.limits(by))?;
+        let said = shm::ask(path, self.patience.limits(by))?;
         if said.identity != identity {
             return Err(TransportError::Refused("another server listens there".into()));
         }
-        ShmTransport::connect_by(self.shm(path), by)
+        ShmTransport::connect_by(path.into(), self.patience, by)
     }
 
     #[cfg(feature = "rdma")]
     fn by_rdma(&self, to: SocketAddr, by: Instant) -> Result<Chosen, TransportError> {
-        use super::rdma::{RdmaConfig, RdmaTransport, has_device};
+        use super::rdma::{DEFAULT_IN_FLIGHT, RdmaTransport, has_device};
         if !has_device() {
             return Err(TransportError::System("this machine has no RDMA device".into()));
         }
-        let AutoConfig { connect_timeout, op_timeout, .. } = self.config;
-        let config = RdmaConfig { connect_timeout, op_timeout, ..RdmaConfig::new(to.to_string()) };
-        RdmaTransport::connect_by(config, by).map(Chosen::new)
+        let patience = self.patience.with_in_flight(DEFAULT_IN_FLIGHT);
+        RdmaTransport::connect_by(&to.to_string(), patience, by).map(Chosen::new)
     }
 
     #[cfg(not(feature = "rdma"))]
@@ -127,25 +124,10 @@ impl Place {
         Err(TransportError::System("this program was built without RDMA".into()))
     }
 
-    fn shm(&self, path: &Path) -> ShmConfig {
-        let AutoConfig { connect_timeout, op_timeout, .. } = self.config;
-        ShmConfig { connect_timeout, op_timeout, ..ShmConfig::new(path) }
-    }
-
-    fn tcp(&self) -> TcpConfig {
-        let AutoConfig { connect_timeout, op_timeout, .. } = self.config;
-        TcpConfig { connect_timeout, op_timeout, ..TcpConfig::new(&self.host_port) }
-    }
-
     /// By when an attempt must have ended that begins now.
     fn attempt(&self) -> Instant {
         let now = Instant::now();
         now + ATTEMPT.min(self.connect_by.saturating_duration_since(now) / 2)
-    }
-
-    fn limits(&self, connect_by: Instant) -> Limits {
-        let AutoConfig { connect_timeout, op_timeout, .. } = self.config;
-        Limits { op_timeout, in_flight: 1, connect_by, connect_timeout }
     }
 }
 
@@ -209,7 +191,8 @@ mod tests {
     fn an_attempt_leaves_time_for_what_comes_after_it() {
         let ends = |left: Duration| {
             let now = Instant::now();
-            let place = Place { config: AutoConfig::new("host"), host_port: "host:1".into(), connect_by: now + left };
+            let patience = Patience::new(left, left, 1).expect("no zero");
+            let place = Place { patience, host_port: "host:1".into(), connect_by: now + left };
             place.attempt() - now
         };
         assert!(ends(Duration::from_secs(3600)) < ATTEMPT + Duration::from_millis(900));

@@ -34,4 +34,5 @@ mod verbs;
 
 pub(super) use address::has_device;
 pub use lend::{Domains, RdmaListener, RdmaStream};
+pub(super) use transport::DEFAULT_IN_FLIGHT;
 pub use transport::{RdmaConfig, RdmaTransport};

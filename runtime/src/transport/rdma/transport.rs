@@ -8,12 +8,11 @@ use super::session::{RdmaSession, Shared};
 use super::socket::{RdmaSocket, Route};
 use super::verbs::{Domain, Shape};
 use crate::error::TransportError;
-use crate::transport::stream::{Connection, Control, Limits};
+use crate::transport::stream::{Connection, Control, Limits, Patience, countable_slabs};
 use crate::transport::{LocalMemory, Session, SlabId, Transport};
 use crate::wire::SlabUses;
-use crate::wire::client::LONGEST_TIMEOUT;
 use crate::wire::frame::{Intent, Passing, Terms, encode_hello};
-use crate::wire::uses::{MAX_SLABS, Return};
+use crate::wire::uses::Return;
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -22,7 +21,7 @@ use std::time::{Duration, Instant};
 const CONTROL_IN_FLIGHT: u16 = 8;
 
 /// Transfers in flight in one session, unless set: a microsecond's work each for a device, at a few hundred thousand a second.
-const DEFAULT_IN_FLIGHT: u16 = 256;
+pub(in crate::transport) const DEFAULT_IN_FLIGHT: u16 = 256;
 
 /// How to reach a server by RDMA, and how patiently.
 #[derive(Debug, Clone)]
@@ -48,7 +47,7 @@ impl RdmaConfig {
 /// One `farmemd`.
 pub struct RdmaTransport {
     description: String,
-    config: RdmaConfig,
+    patience: Patience,
     route: Route,
     terms: Terms,
     domain: Arc<Domain>,
@@ -59,22 +58,18 @@ pub struct RdmaTransport {
 impl RdmaTransport {
     /// Connects as a new borrower.
     pub fn connect(config: RdmaConfig) -> Result<Self, TransportError> {
-        let connect_by = Instant::now() + config.connect_timeout.min(LONGEST_TIMEOUT);
-        Self::connect_by(config, connect_by)
+        let patience = Patience::new(config.connect_timeout, config.op_timeout, config.in_flight)?;
+        Self::connect_by(&config.address, patience, patience.connect_by())
     }
 
-    /// The same, with less time for this first connection than for others.
-    pub(in crate::transport) fn connect_by(mut config: RdmaConfig, connect_by: Instant) -> Result<Self, TransportError> {
-        if config.in_flight == 0 || config.op_timeout.is_zero() || config.connect_timeout.is_zero() {
-            return Err(TransportError::System("timeouts and the number in flight must not be 0".into()));
-        }
-        config.op_timeout = config.op_timeout.min(LONGEST_TIMEOUT);
-        config.connect_timeout = config.connect_timeout.min(LONGEST_TIMEOUT);
-        let address = Address::parse(&config.address)?;
+    /// The same, perhaps with less time for this first connection than for others.
+    pub(in crate::transport) fn connect_by(said: &str, patience: Patience, by: Instant) -> Result<Self, TransportError> {
+        let limits = for_control(patience).limits(by);
+        let address = Address::parse(said)?;
         let mut outcome = Err(TransportError::Unreachable("it has no address".into()));
         for to in address.resolve()? {
             let route = Route { to, from: address.source(to)? };
-            outcome = open(route, None, Shape { transfers: 0 }, Intent::New, limits(&config, connect_by))
+            outcome = open(route, None, Shape { transfers: 0 }, Intent::New, limits)
                 .map(|(connection, domain, terms)| (route, connection, domain, terms));
             if outcome.is_ok() {
                 break;
@@ -84,21 +79,15 @@ impl RdmaTransport {
         if terms.passing != Passing::Keys {
             return Err(TransportError::Protocol("it lends no memory that can be reached by RDMA".into()));
         }
-        let slabs = terms.slabs();
-        if slabs > MAX_SLABS {
-            return Err(TransportError::Protocol(format!(
-                "it says that it has {slabs} slabs; {MAX_SLABS} are the most that can be"
-            )));
-        }
+        let slabs = countable_slabs(&terms)?;
         let shared = Arc::new(Shared {
-            keys: Keys::new(slabs as usize, terms.slab_bytes),
-            uses: SlabUses::new(slabs),
+            keys: Keys::new(slabs, terms.slab_bytes),
+            uses: SlabUses::new(slabs as u64),
             local: Arc::new(Registered::new(Arc::clone(&domain))),
         });
-        let description =
-            format!("rdma:{}", config.address.strip_prefix("rdma:").unwrap_or(&config.address).trim_start_matches("//"));
-        let control = Control::new(Some(connection), config.op_timeout);
-        Ok(Self { description, config, route, terms, domain, control, shared })
+        let description = format!("rdma:{}", said.strip_prefix("rdma:").unwrap_or(said).trim_start_matches("//"));
+        let control = Control::new(Some(connection), patience.op());
+        Ok(Self { description, patience, route, terms, domain, control, shared })
     }
 
     /// What the server lends at most, to all its borrowers, in bytes.
@@ -108,7 +97,7 @@ impl RdmaTransport {
 
     /// Opens a further connection of this borrower.
     fn join(&self, shape: Shape, by: Instant) -> Result<Connection<RdmaSocket>, TransportError> {
-        let limits = limits(&self.config, by.min(Instant::now() + self.config.connect_timeout));
+        let limits = for_control(self.patience).limits(by);
         let (connection, _, terms) = open(self.route, Some(&self.domain), shape, Intent::Join(self.terms.token), limits)?;
         if (terms.slab_bytes, terms.passing) != (self.terms.slab_bytes, self.terms.passing) {
             return Err(TransportError::Protocol("it changed the size of its slabs, or how it lends them".into()));
@@ -145,9 +134,9 @@ fn open(
     Ok((connection, domain, terms))
 }
 
-fn limits(config: &RdmaConfig, connect_by: Instant) -> Limits {
-    let connect_timeout = config.connect_timeout;
-    Limits { op_timeout: config.op_timeout, in_flight: CONTROL_IN_FLIGHT, connect_by, connect_timeout }
+/// Frames are for slabs only: reads and writes need none.
+fn for_control(patience: Patience) -> Patience {
+    patience.with_in_flight(CONTROL_IN_FLIGHT)
 }
 
 impl Transport for RdmaTransport {
@@ -190,10 +179,9 @@ impl Transport for RdmaTransport {
     }
 
     fn open_session(&self) -> Result<Box<dyn Session>, TransportError> {
-        let shape = Shape { transfers: self.config.in_flight };
-        let connection = self.join(shape, Instant::now() + self.config.connect_timeout)?;
-        let (shared, config) = (Arc::clone(&self.shared), &self.config);
-        Ok(Box::new(RdmaSession::new(connection.into_socket(), shared, config.op_timeout, config.in_flight)))
+        let (patience, shared) = (self.patience, Arc::clone(&self.shared));
+        let connection = self.join(Shape { transfers: patience.in_flight() }, patience.connect_by())?;
+        Ok(Box::new(RdmaSession::new(connection.into_socket(), shared, patience.op(), patience.in_flight())))
     }
 
     fn local_memory(&self) -> Option<Arc<dyn LocalMemory>> {
@@ -203,6 +191,9 @@ impl Transport for RdmaTransport {
 
 impl fmt::Debug for RdmaTransport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RdmaTransport").field("config", &self.config).field("terms", &self.terms).finish_non_exhaustive()
+        f.debug_struct("RdmaTransport")
+            .field("description", &self.description)
+            .field("terms", &self.terms)
+            .finish_non_exhaustive()
     }
 }

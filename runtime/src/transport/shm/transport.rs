@@ -7,11 +7,9 @@ use super::socket::UnixSocket;
 use crate::error::TransportError;
 use crate::slab::Sharing;
 use crate::transport::immediate::ImmediateSession;
-use crate::transport::stream::{Connection, Control, Limits};
+use crate::transport::stream::{Connection, Control, Patience, countable_slabs};
 use crate::transport::{ImmediateAccess, Session, SlabId, Transport};
-use crate::wire::client::LONGEST_TIMEOUT;
 use crate::wire::frame::{Intent, Passing, Terms};
-use crate::wire::uses::MAX_SLABS;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -42,7 +40,8 @@ impl ShmConfig {
 /// One `farmemd` on this machine.
 pub struct ShmTransport {
     description: String,
-    config: ShmConfig,
+    path: PathBuf,
+    patience: Patience,
     terms: Terms,
     sharing: Sharing,
     /// The server could end this process anyhow.
@@ -56,34 +55,24 @@ pub struct ShmTransport {
 impl ShmTransport {
     /// Connects as a new borrower.
     pub fn connect(config: ShmConfig) -> Result<Self, TransportError> {
-        let connect_by = Instant::now() + config.connect_timeout.min(LONGEST_TIMEOUT);
-        Self::connect_by(config, connect_by)
+        let patience = Patience::new(config.connect_timeout, config.op_timeout, IN_FLIGHT)?;
+        Self::connect_by(config.path, patience, patience.connect_by())
     }
 
-    /// The same, with less time for this first connection than for others.
-    pub(in crate::transport) fn connect_by(mut config: ShmConfig, connect_by: Instant) -> Result<Self, TransportError> {
-        if config.op_timeout.is_zero() || config.connect_timeout.is_zero() {
-            return Err(TransportError::System("timeouts must not be 0".into()));
-        }
-        config.op_timeout = config.op_timeout.min(LONGEST_TIMEOUT);
-        config.connect_timeout = config.connect_timeout.min(LONGEST_TIMEOUT);
-        let limits = limits(&config, connect_by);
-        let socket = UnixSocket::connect(&config.path, limits)?;
+    /// The same, perhaps with less time for this first connection than for others.
+    pub(in crate::transport) fn connect_by(path: PathBuf, patience: Patience, by: Instant) -> Result<Self, TransportError> {
+        let patience = patience.with_in_flight(IN_FLIGHT);
+        let limits = patience.limits(by);
+        let socket = UnixSocket::connect(&path, limits)?;
         let trusted = socket.peer_is_trusted();
         let (anchor, terms) = Connection::open(socket, Intent::New, limits)?;
         let Passing::Files(sharing) = terms.passing else {
             return Err(TransportError::Protocol("it lends no memory that can be mapped".into()));
         };
-        let slabs = terms.slabs();
-        if slabs > MAX_SLABS {
-            return Err(TransportError::Protocol(format!(
-                "it says that it has {slabs} slabs; {MAX_SLABS} are the most that can be"
-            )));
-        }
-        let mapped = Arc::new(Mapped::new(slabs as usize, terms.slab_bytes));
-        let description = format!("unix:{}", config.path.display());
-        let control = Control::new(None, config.op_timeout);
-        Ok(Self { description, config, terms, sharing, trusted, mapped, control, _anchor: anchor.into_socket() })
+        let mapped = Arc::new(Mapped::new(countable_slabs(&terms)?, terms.slab_bytes));
+        let description = format!("unix:{}", path.display());
+        let control = Control::new(None, patience.op());
+        Ok(Self { description, path, patience, terms, sharing, trusted, mapped, control, _anchor: anchor.into_socket() })
     }
 
     /// What the server lends at most, to all its borrowers, in bytes.
@@ -93,18 +82,14 @@ impl ShmTransport {
 
     /// Opens a further connection of this borrower.
     fn join(&self, by: Instant) -> Result<Connection<UnixSocket>, TransportError> {
-        let limits = limits(&self.config, by.min(Instant::now() + self.config.connect_timeout));
-        let socket = UnixSocket::connect(&self.config.path, limits)?;
+        let limits = self.patience.limits(by);
+        let socket = UnixSocket::connect(&self.path, limits)?;
         let (connection, terms) = Connection::open(socket, Intent::Join(self.terms.token), limits)?;
         if (terms.slab_bytes, terms.passing) != (self.terms.slab_bytes, self.terms.passing) {
             return Err(TransportError::Protocol("it changed the size of its slabs, or how it lends them".into()));
         }
         Ok(connection)
     }
-}
-
-fn limits(config: &ShmConfig, connect_by: Instant) -> Limits {
-    Limits { op_timeout: config.op_timeout, in_flight: IN_FLIGHT, connect_by, connect_timeout: config.connect_timeout }
 }
 
 impl Transport for ShmTransport {
@@ -151,6 +136,6 @@ impl Transport for ShmTransport {
 
 impl fmt::Debug for ShmTransport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ShmTransport").field("config", &self.config).field("terms", &self.terms).finish_non_exhaustive()
+        f.debug_struct("ShmTransport").field("path", &self.path).field("terms", &self.terms).finish_non_exhaustive()
     }
 }

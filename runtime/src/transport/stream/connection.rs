@@ -1,8 +1,7 @@
 //! One socket and the protocol on it.
 #![forbid(unsafe_code)]
 
-use super::Socket;
-use super::Until;
+use super::{Limits, Socket, Until};
 use crate::error::TransportError;
 use crate::transport::{Completion, Progress};
 use crate::wire::frame::{Intent, Terms};
@@ -28,17 +27,6 @@ pub(in crate::transport) struct Connection<S> {
     pub(in crate::transport) session: ClientSession,
     received: Box<[u8]>,
     files: Vec<File>,
-}
-
-/// How long things may take.
-#[derive(Debug, Clone, Copy)]
-pub(in crate::transport) struct Limits {
-    pub(in crate::transport) op_timeout: Duration,
-    pub(in crate::transport) in_flight: u16,
-    /// When connecting and the handshake must be over.
-    pub(in crate::transport) connect_by: Instant,
-    /// As it was set, for the message.
-    pub(in crate::transport) connect_timeout: Duration,
 }
 
 impl<S: Socket> Connection<S> {

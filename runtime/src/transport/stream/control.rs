@@ -4,6 +4,8 @@
 use super::{Connection, Socket};
 use crate::error::TransportError;
 use crate::transport::SlabId;
+use crate::wire::frame::Terms;
+use crate::wire::uses::MAX_SLABS;
 use crate::wire::{ControlDone, ControlVerb, Lent};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -66,6 +68,15 @@ impl<S: Socket> Control<S> {
         };
         connection.control(verb, deadline)
     }
+}
+
+/// How many slabs a server has at most, all of which this end keeps count of.
+pub(in crate::transport) fn countable_slabs(terms: &Terms) -> Result<usize, TransportError> {
+    let slabs = terms.slabs();
+    if slabs > MAX_SLABS {
+        return Err(TransportError::Protocol(format!("it says that it has {slabs} slabs; {MAX_SLABS} are the most that can be")));
+    }
+    Ok(slabs as usize)
 }
 
 fn mixed_up() -> TransportError {

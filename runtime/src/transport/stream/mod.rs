@@ -4,11 +4,13 @@
 mod ask;
 mod connection;
 mod control;
+mod patience;
 mod wait;
 
 pub(in crate::transport) use ask::ask;
-pub(in crate::transport) use connection::{Connection, Limits};
-pub(in crate::transport) use control::Control;
+pub(in crate::transport) use connection::Connection;
+pub(in crate::transport) use control::{Control, countable_slabs};
+pub(in crate::transport) use patience::{Limits, Patience};
 pub(in crate::transport) use wait::{Until, wait_for_file};
 
 use std::fs::File;

@@ -5,10 +5,10 @@ use super::address;
 use super::session::TcpSession;
 use super::socket::connect;
 use crate::error::TransportError;
-use crate::transport::stream::{Connection, Control, Limits};
+use crate::transport::stream::{Connection, Control, Patience};
 use crate::transport::{Session, SlabId, Transport};
 use crate::wire::SlabUses;
-use crate::wire::client::{DEFAULT_IN_FLIGHT, LONGEST_TIMEOUT};
+use crate::wire::client::DEFAULT_IN_FLIGHT;
 use crate::wire::frame::{Intent, Terms};
 use crate::wire::uses::Return;
 use std::net::{SocketAddr, TcpStream};
@@ -40,7 +40,7 @@ impl TcpConfig {
 #[derive(Debug)]
 pub struct TcpTransport {
     description: String,
-    config: TcpConfig,
+    patience: Patience,
     addresses: Vec<SocketAddr>,
     terms: Terms,
     control: Control<TcpStream>,
@@ -51,24 +51,21 @@ pub struct TcpTransport {
 impl TcpTransport {
     /// Connects as a new borrower.
     pub fn connect(config: TcpConfig) -> Result<Self, TransportError> {
-        let connect_by = Instant::now() + config.connect_timeout.min(LONGEST_TIMEOUT);
-        Self::connect_by(config, connect_by)
+        let patience = Patience::new(config.connect_timeout, config.op_timeout, config.in_flight)?;
+        Self::connect_by(&config.address, patience, patience.connect_by())
     }
 
-    /// The same, with less time for this first connection than for others.
-    pub(in crate::transport) fn connect_by(mut config: TcpConfig, connect_by: Instant) -> Result<Self, TransportError> {
-        if config.in_flight == 0 || config.op_timeout.is_zero() || config.connect_timeout.is_zero() {
-            return Err(TransportError::System("timeouts and the number in flight must not be 0".into()));
-        }
-        config.op_timeout = config.op_timeout.min(LONGEST_TIMEOUT);
-        config.connect_timeout = config.connect_timeout.min(LONGEST_TIMEOUT);
-        let addresses = address::resolve(&config.address)?;
-        let limits = limits(&config, connect_by);
+    /// The same, perhaps with less time for this first connection than for others.
+    pub(in crate::transport) fn connect_by(address: &str, patience: Patience, by: Instant) -> Result<Self, TransportError> {
+        // Asking for addresses takes of the same time.
+        let by = by.min(patience.connect_by());
+        let addresses = address::resolve(address)?;
+        let limits = patience.limits(by);
         let (control, terms) = Connection::open(connect(&addresses, limits)?, Intent::New, limits)?;
-        let description = format!("tcp:{}", address::without_scheme(&config.address));
-        let control = Control::new(Some(control), config.op_timeout);
+        let description = format!("tcp:{}", address::without_scheme(address));
+        let control = Control::new(Some(control), patience.op());
         let uses = Arc::new(SlabUses::new(terms.slabs()));
-        Ok(Self { description, config, addresses, terms, control, uses })
+        Ok(Self { description, patience, addresses, terms, control, uses })
     }
 
     /// What the server lends at most, to all its borrowers, in bytes.
@@ -88,7 +85,7 @@ impl TcpTransport {
 
     /// Opens a further connection of this borrower.
     fn join(&self, by: Instant) -> Result<Connection<TcpStream>, TransportError> {
-        let limits = limits(&self.config, by.min(Instant::now() + self.config.connect_timeout));
+        let limits = self.patience.limits(by);
         let socket = connect(&self.addresses, limits)?;
         let (connection, terms) = Connection::open(socket, Intent::Join(self.terms.token), limits)?;
         if terms.slab_bytes != self.terms.slab_bytes {
@@ -96,10 +93,6 @@ impl TcpTransport {
         }
         Ok(connection)
     }
-}
-
-fn limits(config: &TcpConfig, connect_by: Instant) -> Limits {
-    Limits { op_timeout: config.op_timeout, in_flight: config.in_flight, connect_by, connect_timeout: config.connect_timeout }
 }
 
 impl Transport for TcpTransport {
@@ -128,7 +121,7 @@ impl Transport for TcpTransport {
     }
 
     fn open_session(&self) -> Result<Box<dyn Session>, TransportError> {
-        let mut connection = self.join(Instant::now() + self.config.connect_timeout)?;
+        let mut connection = self.join(self.patience.connect_by())?;
         connection.session.share_uses(Arc::clone(&self.uses));
         Ok(Box::new(TcpSession { connection }))
     }
