@@ -9,6 +9,7 @@
 //! - [`bare`]: operations of a transport without objects.
 //! - [`store`]: stores of values by key. [`policy`]: what a better choice of what is local would do.
 //! - [`program`]: what would be used without farptr, as a process of its own; [`remote`] starts it in a [`group`] that limits its memory, with [`swap`].
+//! - `hybrid`, `redis`: what else would be used instead, with the feature `alternatives`; [`stores`] has them at hand, or says why not.
 //! - [`delay`]: a transport that takes longer.
 //! - [`machine`]: what was measured on. [`report`]: JSON lines, HTML, tables.
 #![deny(unsafe_code)]
@@ -21,16 +22,21 @@ mod delay;
 mod experiments;
 mod figure;
 mod group;
+#[cfg(feature = "alternatives")]
+mod hybrid;
 mod machine;
 mod mapped_file;
 mod policy;
 mod program;
+#[cfg(feature = "alternatives")]
+mod redis;
 mod remote;
 mod report;
 mod run;
 mod server;
 mod stats;
 mod store;
+mod stores;
 mod subject;
 mod swap;
 mod transport;
