@@ -10,7 +10,7 @@
 //! - [`store`]: stores of values by key. [`policy`]: what a better choice of what is local would do.
 //! - [`program`]: what would be used without farptr, as a process of its own; [`remote`] starts it in a [`group`] that limits its memory, with [`swap`].
 //! - `hybrid`, `redis`: what else would be used instead, with the feature `alternatives`; [`stores`] has them at hand, or says why not.
-//! - [`delay`]: a transport that takes longer.
+//! - [`delay`]: a transport that takes longer. [`singly`]: one whose requests leave one by one.
 //! - [`machine`]: what was measured on. [`report`]: JSON lines, HTML, tables.
 #![deny(unsafe_code)]
 
@@ -34,6 +34,7 @@ mod remote;
 mod report;
 mod run;
 mod server;
+mod singly;
 mod stats;
 mod store;
 mod stores;
