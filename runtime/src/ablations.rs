@@ -36,8 +36,8 @@ pub enum Policy {
     /// S3-FIFO, as it is.
     #[default]
     S3Fifo,
-    /// CLOCK: one queue, in which a used object is given another turn, and a miss is a use. The counter has one bit, since a hit that stores nothing can't
-    /// count further.
+    /// CLOCK: one queue, in which a used object is given another turn, and a miss is a use. The counter has one bit (AIFM's counts to two), since a hit that
+    /// stores nothing can't count further.
     Clock,
     /// One queue, in which nothing is spared.
     ArrivalOrder,
