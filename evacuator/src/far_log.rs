@@ -18,6 +18,7 @@
 //! such bytes can be expected to lie around (`QUARANTINE`) before it is free. Should they come later still, the incarnation tells, and a read says `Corrupt`.
 #![forbid(unsafe_code)]
 
+use farptr_runtime::ablations::FarLogWrites;
 use farptr_runtime::addr::{FAR_SEGMENT_BYTES, FarAddr, FarSegmentId, SlotId};
 use farptr_runtime::far::image::{self, image_bytes};
 use farptr_runtime::far::{unblock, wait_for};
@@ -114,7 +115,30 @@ impl FarLog {
         let addr = FarAddr::new(open.id, open.used());
         image::encode(slot, open.incarnation, addr, contents, open.buffer.grow(bytes));
         memory.far().revive(addr, bytes);
-        Ok((addr, open.batch))
+        let batch = open.batch;
+        if memory.ablations().far_log == FarLogWrites::EachObject {
+            self.write_now(memory, stream);
+        }
+        Ok((addr, batch))
+    }
+
+    /// Sends what a stream holds and waits until it is written, so that it may be sent more before it is drained: what fails is closed at once.
+    #[cold]
+    fn write_now(&mut self, memory: &Memory, stream: Stream) {
+        self.flush_stream(memory, stream);
+        self.wait_for_all(memory);
+        for (id, offset) in self.failed.values().copied().collect::<Vec<_>>() {
+            self.close(memory, id, offset);
+        }
+    }
+
+    /// Waits until every write has ended.
+    fn wait_for_all(&mut self, memory: &Memory) {
+        for number in 0..self.writers.len() {
+            while self.writers[number].as_ref().is_some_and(|session| session.in_flight() > 0) {
+                self.wait(memory, number);
+            }
+        }
     }
 
     /// Sees to it that the image of an object of `size` bytes can be appended next, without waiting for a server.
@@ -260,11 +284,7 @@ impl FarLog {
     /// reason, if any, is returned.
     pub fn drain(&mut self, memory: &Memory) -> Drained {
         self.flush(memory);
-        for number in 0..self.writers.len() {
-            while self.writers[number].as_ref().is_some_and(|session| session.in_flight() > 0) {
-                self.wait(memory, number);
-            }
-        }
+        self.wait_for_all(memory);
         // A session that went without a word took its completions along.
         for batch in self.writing.keys().copied().collect::<Vec<_>>() {
             debug_assert!(false, "a session ended without completing what it had in flight");

@@ -6,6 +6,7 @@
 
 use crate::far_log::{Batch, Drained, FarLog, Stream};
 use crate::round::{self, Mercy, RoundState};
+use farptr_runtime::ablations::Policy;
 use farptr_runtime::addr::{FarAddr, LargeId, SlotId};
 use farptr_runtime::far::{LargeFar, image::image_bytes};
 use farptr_runtime::heap::LargeObject;
@@ -78,7 +79,7 @@ impl<'m> LargeRound<'m> {
         if let Some(slot) = self.memory.slot_table().get(object.header().slot()) {
             let mut word = slot.load();
             while word.is_present_at(addr) && word.pins() == 0 && !word.is_evacuating() && !word.is_relocating() {
-                if word.is_hot() && mercy != Mercy::None {
+                if word.is_hot() && mercy != Mercy::None && self.memory.ablations().policy != Policy::ArrivalOrder {
                     let _ = steps::cool(slot, word);
                     break;
                 }

@@ -12,6 +12,7 @@
 use crate::far_log::{Batch, FarLog, Stream};
 use crate::large::LargeRound;
 use crate::victims;
+use farptr_runtime::ablations::Policy;
 use farptr_runtime::addr::{FarAddr, ObjectAddr};
 use farptr_runtime::budget::Party;
 use farptr_runtime::far::image::image_bytes;
@@ -213,11 +214,12 @@ pub(crate) fn most_bytes(memory: &Memory) -> usize {
 impl<'m> Round<'m> {
     fn choose(&mut self) {
         let heap = self.memory.heap();
+        let policy = self.memory.ablations().policy;
         let most = most_bytes(self.memory) / heap.segment_bytes();
         // Kept aside while the others are looked through: a thread that lost its processor in the middle of a swap-in would otherwise hide them.
         let mut busy = Vec::new();
         while self.victims.len() < most
-            && let Some(segment) = victims::next(heap, self.mercy)
+            && let Some(segment) = victims::next(heap, policy, self.mercy)
         {
             if heap.is_busy(segment.id) {
                 busy.push(segment);
@@ -233,6 +235,7 @@ impl<'m> Round<'m> {
         let table = self.memory.slot_table();
         let victim = self.victims.len();
         let mut left = 0;
+        let spares_hot = self.memory.ablations().policy != Policy::ArrivalOrder;
         // SAFETY: taken from its queue, not busy since, and neither freed nor put back before `close`.
         let mut ahead = unsafe { heap.objects(&segment) };
         let mut ahead_by = 0;
@@ -248,7 +251,7 @@ impl<'m> Round<'m> {
             ahead_by -= 1;
             let Some(slot) = table.get(header.slot()) else { continue };
             let spares = |word: Word| match self.mercy {
-                Mercy::Spare => word.is_hot(),
+                Mercy::Spare => spares_hot && word.is_hot(),
                 Mercy::None => false,
                 #[cfg(farptr_zeal)]
                 Mercy::Keep => true,
@@ -289,8 +292,8 @@ impl<'m> Round<'m> {
     fn relocate(&mut self, marked: Marked<'m>) {
         let Marked { slot, word, addr, header, victim } = marked;
         let heap = self.memory.heap();
-        let layout = header.layout();
-        let room = heap.alloc(heap.evacuator_shard(), QueueKind::Main, layout, self.memory.budget(), Party::Evacuator);
+        let (layout, survivors) = (header.layout(), QueueKind::of_survivors(self.memory.ablations().policy));
+        let room = heap.alloc(heap.evacuator_shard(), survivors, layout, self.memory.budget(), Party::Evacuator);
         let Ok(to) = room else {
             self.keep(slot, word, addr, victim);
             return;
@@ -396,10 +399,11 @@ impl<'m> Round<'m> {
         #[cfg(farptr_zeal)]
         state.left_behind.append(&mut self.left_behind);
         let heap = self.memory.heap();
+        let survivors = QueueKind::of_survivors(self.memory.ablations().policy);
         for Victim { segment, left, relocated } in self.victims {
             let referred = segment.referred && self.outcome.scopes_too_long;
             match steps::fate(left, relocated, referred) {
-                Fate::PutBack { referred } => heap.put_back(SealedSegment { kind: QueueKind::Main, referred, ..segment }),
+                Fate::PutBack { referred } => heap.put_back(SealedSegment { kind: survivors, referred, ..segment }),
                 Fate::Limbo => state.limbo.push(segment.id),
                 Fate::Free => {
                     self.outcome.freed_segments += 1;

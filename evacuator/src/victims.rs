@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 use crate::round::Mercy;
+use farptr_runtime::ablations::Policy;
 use farptr_runtime::heap::{Heap, QueueKind, SealedSegment};
 
 /// The young queue's share of the heap: a tenth, as in the paper.
@@ -16,9 +17,9 @@ const YOUNG_SHARE: usize = 10;
 
 /// The next victim, if there is a sealed segment at all. Without mercy the young queue goes first whatever its length: the rounds before
 /// got nothing out of the main queue, which may be full of what can't leave (far memory is full, say).
-pub fn next(heap: &Heap, mercy: Mercy) -> Option<SealedSegment> {
+pub fn next(heap: &Heap, policy: Policy, mercy: Mercy) -> Option<SealedSegment> {
     let young_is_full = heap.sealed(QueueKind::Young) > heap.capacity() / YOUNG_SHARE;
-    let order = if young_is_full || mercy == Mercy::None {
+    let order = if young_is_full || mercy == Mercy::None || policy != Policy::S3Fifo {
         [QueueKind::Transient, QueueKind::Young, QueueKind::Main]
     } else {
         [QueueKind::Transient, QueueKind::Main, QueueKind::Young]

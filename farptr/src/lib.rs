@@ -66,6 +66,10 @@ pub mod vec {
 }
 pub use rem_hash_map::RemHashMap;
 
+#[cfg(feature = "ablations")]
+#[doc(hidden)]
+pub use farptr_runtime::ablations;
+
 /// Servers that go wrong on purpose, for tests of programs. Feature `faults`; see [`Builder::faults`].
 #[cfg(feature = "faults")]
 pub use farptr_runtime::transport::faulty as faults;

@@ -47,7 +47,7 @@ pub struct Builder {
     ways: Ways,
 }
 
-/// What tests do differently.
+/// What tests and measurements do differently.
 #[derive(Clone, Default)]
 struct Ways {
     #[cfg(feature = "faults")]
@@ -56,6 +56,8 @@ struct Ways {
     faults: Option<farptr_runtime::transport::faulty::Faults>,
     #[cfg(feature = "faults")]
     without_thread: bool,
+    #[cfg(feature = "ablations")]
+    ablations: farptr_runtime::ablations::Ablations,
 }
 
 impl fmt::Debug for Ways {
@@ -83,6 +85,13 @@ impl Ways {
             return faults.wrap(server);
         }
         server
+    }
+
+    fn memory(&self, config: MemoryConfig, servers: Vec<Server>) -> Result<Arc<Memory>> {
+        #[cfg(feature = "ablations")]
+        return Memory::ablated(config, servers, self.ablations);
+        #[cfg(not(feature = "ablations"))]
+        Memory::new(config, servers)
     }
 
     fn evacuator(&self, memory: &Arc<Memory>) -> Result<Arc<Evacuator>> {
@@ -175,6 +184,15 @@ impl Builder {
     #[must_use]
     pub fn without_evacuation_thread(mut self) -> Self {
         self.ways.without_thread = true;
+        self
+    }
+
+    /// Turns mechanisms off, to measure what each brings. Not for programs.
+    #[cfg(feature = "ablations")]
+    #[doc(hidden)]
+    #[must_use]
+    pub fn ablations(mut self, ablations: farptr_runtime::ablations::Ablations) -> Self {
+        self.ways.ablations = ablations;
         self
     }
 
@@ -271,7 +289,7 @@ impl FarMemory {
             timeout: settings.timeout,
             far_capacity: settings.far_capacity.unwrap_or(u64::MAX),
         };
-        let memory = Memory::new(config, servers)?;
+        let memory = ways.memory(config, servers)?;
         let evacuator = ways.evacuator(&memory)?;
         let shards = Shards::start(settings.shards)?;
         Ok(FarMemory { inner: Arc::new(Inner { memory, evacuator, embedded, shards }) })

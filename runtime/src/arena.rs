@@ -1,5 +1,6 @@
 //! Reserved ranges of address space that are given pages as they are touched.
 
+use crate::ablations::Pages;
 use memmap2::{Advice, MmapMut, MmapOptions, UncheckedAdvice};
 use std::io;
 use std::ops::Range;
@@ -56,6 +57,17 @@ impl Arena {
     pub fn advise_huge(&self, range: Range<usize>) {
         let offset = self.offset(&range);
         let _ = self.map.advise_range(Advice::HugePage, offset, range.len());
+    }
+
+    /// As `advise_huge`, or tells the kernel not to.
+    pub fn advise(&self, range: Range<usize>, pages: Pages) {
+        match pages {
+            Pages::Huge => self.advise_huge(range),
+            Pages::Small => {
+                let offset = self.offset(&range);
+                let _ = self.map.advise_range(Advice::NoHugePage, offset, range.len());
+            }
+        }
     }
 
     /// Gives the pages of `range` back to the kernel; reading it yields zeros afterwards.

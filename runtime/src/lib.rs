@@ -1,6 +1,8 @@
 //! The ground that farptr stands on. Programs use the `farptr` crate; this one is for its parts.
 //!
 //! Layers, lowest first; each imports only from those above it in this list.
+#[doc(hidden)]
+pub mod ablations;
 pub mod bytes;
 pub mod error;
 pub mod poison;

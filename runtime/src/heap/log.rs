@@ -1,6 +1,7 @@
 //! Allocation from the log, and the segments' way from free to sealed and back.
 
 use super::segment::{Objects, Open, QueueKind, SealedSegment, SegmentId, place};
+use crate::ablations::{Ablations, Marks, Pages};
 use crate::addr::ObjectAddr;
 use crate::arena::{Arena, HUGE_PAGE};
 use crate::budget::{Budget, Party};
@@ -71,8 +72,10 @@ impl Segments {
 pub struct Heap {
     arena: Arena,
     segment_bytes: usize,
-    /// Segments that only the evacuator may take.
+    /// Segments that only the evacuator may take, and that are kept when others are given back.
     reserve: usize,
+    /// Segments that mutators leave: the reserve.
+    mutators_leave: usize,
     shards: Box<[CachePadded<Mutex<Shard>>]>,
     segments: Mutex<Segments>,
     /// Busy objects of each segment.
@@ -102,6 +105,12 @@ impl Watermarks {
         let low = reserve + (capacity / 16).max(1);
         Watermarks { low, high: (reserve + capacity / 8).max(low + 1) }
     }
+
+    /// AIFM's, above the reserve as well.
+    fn aifm(capacity: usize, reserve: usize) -> Self {
+        let low = reserve + (capacity * 12 / 100).max(1);
+        Watermarks { low, high: (reserve + capacity * 22 / 100).max(low + 1) }
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -129,6 +138,7 @@ impl Heap {
             arena,
             segment_bytes,
             reserve,
+            mutators_leave: reserve,
             shards: (0..shards + 1).map(|_| CachePadded::default()).collect(),
             segments: Mutex::new(Segments {
                 uncommitted: (0..count as u32).rev().map(SegmentId).collect(),
@@ -140,6 +150,18 @@ impl Heap {
             watermarks: Watermarks::for_heap(count, reserve),
             known_to: Vec::new(),
         })
+    }
+
+    /// Turns off what is to be off, before anything is allocated.
+    pub fn ablate(&mut self, ablations: Ablations) {
+        if ablations.marks == Marks::Aifm {
+            let (capacity, reserve) = (self.capacity(), self.reserve);
+            self.watermarks = Watermarks::aifm(capacity, reserve);
+            self.mutators_leave = reserve.max(capacity * 3 / 100);
+        }
+        if ablations.pages == Pages::Small {
+            self.arena.advise(0..self.arena.len(), Pages::Small);
+        }
     }
 
     /// Tells a device of the log's memory: objects will be read right into their places.
@@ -249,8 +271,8 @@ impl Heap {
     fn floor(&self, party: Party) -> usize {
         match party {
             Party::Evacuator => 0,
-            Party::Mutator => self.reserve,
-            Party::Creator => self.reserve + (self.capacity() / CREATORS_LEAVE).max(1),
+            Party::Mutator => self.mutators_leave,
+            Party::Creator => self.mutators_leave + (self.capacity() / CREATORS_LEAVE).max(1),
         }
     }
 

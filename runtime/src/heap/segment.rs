@@ -1,6 +1,7 @@
 //! Segments of the local log, and walking the objects in one.
 
 use super::header::{HEADER_BYTES, ObjectHeader};
+use crate::ablations::Policy;
 use crate::addr::ObjectAddr;
 use crate::poison;
 use crate::sys::prefetch_line;
@@ -19,6 +20,16 @@ pub enum QueueKind {
     Young,
     /// Survived the young queue, or came back soon after it left.
     Main,
+}
+
+impl QueueKind {
+    /// That of what survives, or comes back soon. Where there is one queue only, it is the young one.
+    pub fn of_survivors(policy: Policy) -> Self {
+        match policy {
+            Policy::S3Fifo => QueueKind::Main,
+            Policy::Clock | Policy::ArrivalOrder => QueueKind::Young,
+        }
+    }
 }
 
 /// A segment that takes no more objects.

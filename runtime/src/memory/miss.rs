@@ -1,6 +1,7 @@
 //! Swap-in: claim, fetch, check, publish.
 
 use super::{Memory, NewObject, Origin};
+use crate::ablations::{Misses, Policy};
 use crate::addr::{FarAddr, LargeId, SlotId};
 use crate::error::{Error, Result};
 use crate::far::image::{self, IMAGE_HEADER_BYTES};
@@ -33,7 +34,13 @@ impl Memory {
                 Ok(claimed) => self.swap_in(slot, claimed, place, layout, hint),
                 Err(_) => Ok(()),
             },
-            State::Fetching(_) => self.join_fetch(slot),
+            State::Fetching(place) => {
+                if self.ablations().misses == Misses::Apart {
+                    // Whoever claimed it may have been done meanwhile, and the place be another's: then it is an error that is dropped.
+                    drop(self.fetch_apart(place, self.slots.id_of(slot), layout.size()));
+                }
+                self.join_fetch(slot)
+            }
             State::Present(_) => Ok(()),
             State::Vacant => unreachable!("a pointer's slot is in use as long as the pointer lives"),
         }
@@ -43,7 +50,7 @@ impl Memory {
     fn origin(&self, claimed: Word, place: FarPlace, hint: AccessHint) -> Origin {
         let kind = match hint {
             AccessHint::NonTemporal => QueueKind::Transient,
-            AccessHint::Normal if self.is_ghost(claimed.stamp()) => QueueKind::Main,
+            AccessHint::Normal if self.is_ghost(claimed.stamp()) => QueueKind::of_survivors(self.ablations().policy),
             AccessHint::Normal => QueueKind::Young,
         };
         let far = match place {
@@ -115,8 +122,8 @@ impl Memory {
 
     /// Makes a fetched object visible. The claim is the caller's.
     pub(crate) fn publish_fetched(&self, slot: &Slot, claimed: Word, object: NewObject<'_>, layout: Layout) {
-        let published =
-            object.settle(|addr| slot.publish(claimed, Word::present(addr, Freshness::Clean, Warmth::Fresh)).map(drop));
+        let warmth = if self.ablations().policy == Policy::Clock { Warmth::Hot } else { Warmth::Fresh };
+        let published = object.settle(|addr| slot.publish(claimed, Word::present(addr, Freshness::Clean, warmth)).map(drop));
         debug_assert!(published.is_ok(), "a claimed word is changed by its claimer only");
         self.counters.misses.fetch_add(1, Ordering::Relaxed);
         self.counters.swapped_in_bytes.fetch_add(layout.size() as u64, Ordering::Relaxed);

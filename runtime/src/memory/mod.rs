@@ -34,6 +34,7 @@ pub use room::Relief;
 pub use stats::{Counters, Stats};
 pub use task::BringIn;
 
+use crate::ablations::Ablations;
 use crate::addr::SlotId;
 use crate::budget::Budget;
 use crate::error::{Error, Result};
@@ -107,11 +108,24 @@ pub struct Memory {
     /// Bytes evacuated so far: the clock of the ghost memory.
     evacuated: AtomicU64,
     ghost_step: u64,
+    #[cfg(feature = "ablations")]
+    ablations: Ablations,
 }
 
 impl Memory {
     /// Sets a far memory up over `servers`. Borrows nothing yet.
     pub fn new(config: MemoryConfig, servers: Vec<Server>) -> Result<Arc<Self>> {
+        Self::with(config, servers, Ablations::default())
+    }
+
+    /// The same with mechanisms off, for measurements.
+    #[cfg(feature = "ablations")]
+    #[doc(hidden)]
+    pub fn ablated(config: MemoryConfig, servers: Vec<Server>, ablations: Ablations) -> Result<Arc<Self>> {
+        Self::with(config, servers, ablations)
+    }
+
+    fn with(config: MemoryConfig, servers: Vec<Server>, ablations: Ablations) -> Result<Arc<Self>> {
         let MemoryConfig { local_budget, shards, timeout, far_capacity } = config;
         if local_budget < MIN_LOCAL_BUDGET {
             return Err(Error::Config(format!(
@@ -125,6 +139,7 @@ impl Memory {
         let no_addresses = |what: &str, e: io::Error| Error::Config(format!("can't reserve address space for {what}: {e}"));
         let mut heap = Heap::new(local_budget, shards.max(1), reserve)
             .map_err(|e| no_addresses(&format!("a local heap of {local_budget} bytes"), e))?;
+        heap.ablate(ablations);
         let buffers = BufferPool::new(BUFFERS + servers.len() * BUFFERS_PER_SERVER).map_err(|e| no_addresses("buffers", e))?;
         for device in servers.iter().filter_map(|server| server.transport().local_memory()) {
             device.attach(buffers.range(), MAX_OP_BYTES);
@@ -136,7 +151,7 @@ impl Memory {
             heap,
             large: LargeObjects::default(),
             spares: Spares::new(local_budget / SPARES_SHARE),
-            slots: SlotTable::new(),
+            slots: SlotTable::with_pages(ablations.pages),
             far: FarSpace::new(servers, far_capacity),
             large_fars: LargeFars::default(),
             buffers,
@@ -150,9 +165,21 @@ impl Memory {
             weak: weak.clone(),
             evacuated: AtomicU64::new(0),
             ghost_step,
+            #[cfg(feature = "ablations")]
+            ablations,
         });
         memory.slots.set_owner(Arc::as_ptr(&memory).cast());
         Ok(memory)
+    }
+
+    /// What is off: nothing, unless this was built to measure.
+    #[doc(hidden)]
+    #[inline(always)]
+    pub fn ablations(&self) -> Ablations {
+        #[cfg(feature = "ablations")]
+        return self.ablations;
+        #[cfg(not(feature = "ablations"))]
+        Ablations::default()
     }
 
     /// Says who makes room. Once, before the memory is used.

@@ -1,6 +1,7 @@
 //! Making objects and giving them up.
 
 use super::Memory;
+use crate::ablations::Policy;
 use crate::addr::{FarAddr, LargeId, ObjectAddr, SlotId};
 use crate::budget::Party;
 use crate::error::{Error, Result};
@@ -33,10 +34,10 @@ pub enum Origin {
 }
 
 impl Origin {
-    fn terms(self) -> (QueueKind, u64, Party) {
+    fn terms(self, policy: Policy) -> (QueueKind, u64, Party) {
         match self {
             Origin::New => (QueueKind::Young, 0, Party::Creator),
-            Origin::Moved => (QueueKind::Main, 0, Party::Mutator),
+            Origin::Moved => (QueueKind::of_survivors(policy), 0, Party::Mutator),
             Origin::Fetched { kind, far } => (kind, far, Party::Mutator),
         }
     }
@@ -209,7 +210,7 @@ impl Memory {
 
     #[inline]
     fn try_new_small(&self, slot: SlotId, layout: Layout, origin: Origin) -> Option<NewObject<'_>> {
-        let (kind, far, party) = origin.terms();
+        let (kind, far, party) = origin.terms(self.ablations().policy);
         let addr = self.heap.alloc(self.shard(), kind, layout, &self.budget, party).ok()?;
         self.kick_if_low();
         Some(NewObject { memory: self, addr, header: ObjectHeader::new(slot, layout, far), room: Room::Small })
@@ -218,7 +219,7 @@ impl Memory {
     #[cold]
     fn try_new_large(&self, slot: SlotId, layout: Layout, origin: Origin) -> Result<Option<NewObject<'_>>> {
         let footprint = LargeObject::footprint(layout);
-        let (_, far, party) = origin.terms();
+        let (_, far, party) = origin.terms(self.ablations().policy);
         // What is new must leave room for swap-ins; what is fetched takes what there is.
         let spare = if party == Party::Creator { None } else { self.spares.take(footprint) };
         let large = match spare {

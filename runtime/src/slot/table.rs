@@ -1,5 +1,6 @@
 //! The slot table.
 
+use crate::ablations::Pages;
 use crate::addr::SlotId;
 use crate::arena::{Arena, PAGE};
 use crate::budget::Budget;
@@ -86,6 +87,7 @@ pub struct SlotTable {
     regions: Box<[OnceLock<Arena>]>,
     lists: Mutex<Lists>,
     owner: AtomicPtr<()>,
+    pages: Pages,
 }
 
 /// Why no slot could be had.
@@ -108,10 +110,16 @@ impl Default for SlotTable {
 impl SlotTable {
     /// An empty table.
     pub fn new() -> Self {
+        Self::with_pages(Pages::Huge)
+    }
+
+    /// One whose regions have pages of that size.
+    pub fn with_pages(pages: Pages) -> Self {
         SlotTable {
             regions: (0..MAX_REGIONS).map(|_| OnceLock::new()).collect(),
             lists: Mutex::default(),
             owner: AtomicPtr::new(std::ptr::null_mut()),
+            pages,
         }
     }
 
@@ -246,7 +254,7 @@ impl SlotTable {
             }
             if number.is_multiple_of(BLOCKS_PER_REGION) && self.regions[region].get().is_none() {
                 let arena = Arena::reserve(REGION_BYTES, REGION_BYTES).map_err(NoSlot::System)?;
-                arena.advise_huge(0..REGION_BYTES);
+                arena.advise(0..REGION_BYTES, self.pages);
                 let header = RegionHeader { owner: AtomicPtr::new(self.owner.load(Ordering::Acquire)), index: region };
                 // SAFETY: the region was just mapped and is known to nobody else; its first page is kept for this header.
                 unsafe { (arena.base() as *mut RegionHeader).write(header) };

@@ -20,7 +20,13 @@ pub(crate) fn connect(kind: Kind, address: &str) -> Outcome<Arc<dyn Transport>> 
         Kind::Embedded => Arc::new(EmbeddedTransport::new(EmbeddedConfig::with_capacity(1 << 40))?),
         Kind::Shm => Arc::new(ShmTransport::connect(ShmConfig::new(after("unix:")?))?),
         Kind::Tcp => Arc::new(TcpTransport::connect(TcpConfig::new(after("tcp:")?))?),
-        Kind::Rdma => return Err("farbench does not measure RDMA yet".into()),
+        #[cfg(feature = "rdma")]
+        Kind::Rdma => {
+            use farptr_runtime::transport::rdma::{RdmaConfig, RdmaTransport};
+            Arc::new(RdmaTransport::connect(RdmaConfig::new(after("rdma:")?))?)
+        }
+        #[cfg(not(feature = "rdma"))]
+        Kind::Rdma => return Err(crate::device::UNBUILT.into()),
     })
 }
 

@@ -6,6 +6,7 @@
 use crate::Outcome;
 use crate::alternatives::Swapping;
 use crate::cli::{Cli, Pace};
+use crate::device;
 use crate::figure::{Figure, Place};
 use crate::program::Program;
 use crate::remote::Remote;
@@ -94,13 +95,20 @@ impl<'a> Bench<'a> {
     /// Where far memory is: what was asked for, otherwise `own`.
     pub(crate) fn kinds(&mut self, own: &[Kind]) -> Vec<Kind> {
         let asked = if self.cli.transport.is_empty() { own.to_vec() } else { self.cli.transport.clone() };
-        if asked.contains(&Kind::Rdma) {
-            self.missing(
-                "transport rdma",
-                "farbench does not measure it yet: it takes an RDMA device, and farptr built with the feature `rdma`",
-            );
+        let given = self.given(Kind::Rdma).is_some();
+        let why = if given && cfg!(feature = "rdma") { None } else { device::address().err() };
+        match why {
+            Some(why) if asked.contains(&Kind::Rdma) => {
+                self.missing("transport rdma", why);
+                asked.into_iter().filter(|kind| *kind != Kind::Rdma).collect()
+            }
+            _ => asked,
         }
-        asked.into_iter().filter(|kind| *kind != Kind::Rdma).collect()
+    }
+
+    /// The server of a kind that is there already.
+    fn given(&self, kind: Kind) -> Option<&'a String> {
+        self.cli.server.iter().find(|address| Kind::of(address) == Some(kind))
     }
 
     /// Percentages of the data that fit the local budget: what was asked for, otherwise `own`.
@@ -128,6 +136,9 @@ impl<'a> Bench<'a> {
     pub(crate) fn address(&mut self, kind: Kind) -> Outcome<String> {
         if kind == Kind::Embedded {
             return Ok("embedded:".into());
+        }
+        if let Some(given) = self.given(kind) {
+            return Ok(given.clone());
         }
         if let Some((_, server)) = self.servers.iter().find(|(each, _)| *each == kind) {
             return Ok(server.address.clone());
@@ -320,9 +331,25 @@ mod tests {
 
     #[test]
     fn a_transport_that_does_not_exist_is_said_to_be_missing() {
+        if device::address().is_ok() {
+            return eprintln!("SKIPPED: this machine has an RDMA device");
+        }
         bench_with("farbench deref --transport rdma,shm", |bench| {
             assert_eq!(bench.kinds(&[Kind::Embedded]), [Kind::Shm]);
             assert_eq!(bench.section.missing.len(), 1);
         });
+    }
+
+    #[test]
+    fn a_server_that_is_given_is_used() {
+        bench_with("farbench deref --server tcp:h:1", |bench| {
+            assert_eq!(bench.address(Kind::Tcp).expect("an address"), "tcp:h:1")
+        });
+        if cfg!(feature = "rdma") {
+            bench_with("farbench deref --transport rdma --server rdma:h:1", |bench| {
+                assert_eq!(bench.kinds(&[Kind::Embedded]), [Kind::Rdma]);
+                assert_eq!(bench.address(Kind::Rdma).expect("an address"), "rdma:h:1");
+            });
+        }
     }
 }

@@ -14,6 +14,7 @@ Examples:
   farbench all --report target/farbench            the same in about 20 minutes, with data sets and runs worth quoting
   farbench deref miss                              two of them, as tables
   farbench hashmap --transport tcp --local 10%,25% --size 1GiB
+  farbench miss transport --transport rdma --server rdma:10.0.0.2:7471
   farbench scan --json | jq -c 'select(.role == \"subject\") | [.figure, .series, .x, .median]'
 
 Reading the numbers: each is the median of runs that alternate with those of its limit and its alternatives, with the quartiles behind it. Compare within
@@ -41,6 +42,9 @@ pub(crate) struct Cli {
     /// Where far memory is, instead of the experiment's own choice.
     #[arg(long, value_delimiter = ',', value_name = "KIND")]
     pub(crate) transport: Vec<Kind>,
+    /// A server that is there already, for the experiments that use its transport: `rdma:HOST:PORT`, `tcp:HOST:PORT` or `unix:PATH`.
+    #[arg(long, value_name = "ADDRESS", value_parser = server)]
+    pub(crate) server: Vec<String>,
     /// How much of the data fits the local budget, instead of the experiment's own choice. For example 25%.
     #[arg(long, value_delimiter = ',', value_name = "PERCENT", value_parser = percent)]
     pub(crate) local: Vec<u32>,
@@ -122,6 +126,10 @@ fn experiment(name: &str) -> Result<String, String> {
     Err(format!("there is no such experiment; `all`, `list`, or any of: {}", names.join(", ")))
 }
 
+fn server(address: &str) -> Result<String, String> {
+    Kind::of(address).map(|_| address.into()).ok_or_else(|| "rdma:HOST:PORT, tcp:HOST:PORT or unix:PATH".into())
+}
+
 fn percent(text: &str) -> Result<u32, String> {
     match text.trim_end_matches('%').parse() {
         Ok(percent @ 1..=100) => Ok(percent),
@@ -150,6 +158,8 @@ mod tests {
         let cli = parse("farbench scan --local 10%,25 --size 1GiB --transport shm,tcp").expect("good arguments");
         assert_eq!((cli.local, cli.size), (vec![10, 25], Some(1 << 30)));
         assert_eq!(cli.transport, [Kind::Shm, Kind::Tcp]);
+        assert_eq!(parse("farbench miss --server rdma:h:1").expect("a server").server, ["rdma:h:1"]);
+        assert!(parse("farbench miss --server h:1").is_err());
     }
 
     #[test]

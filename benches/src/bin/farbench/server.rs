@@ -2,10 +2,12 @@
 
 use crate::Outcome;
 use crate::cli::Pace;
+use crate::device;
 use crate::transport::Kind;
 use crate::undo::{Folder, SetUp, Undo};
 use std::fs::File;
 use std::io::{BufRead, BufReader};
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{ChildStdin, ChildStdout, Command, Stdio};
 
@@ -26,7 +28,13 @@ impl Farmemd {
         match kind {
             Kind::Tcp => command.args(["--listen", "127.0.0.1:0"]),
             Kind::Shm => command.arg("--unix").arg(folder.path.join("socket")),
-            Kind::Embedded | Kind::Rdma => return Err(format!("farmemd doesn't lend by {kind}").into()),
+            Kind::Rdma => {
+                let device = device::address()?;
+                // Free for TCP, which says nothing of RDMA, but it is one that nobody has chosen by hand. If it is taken, farmemd says so.
+                let port = TcpListener::bind((device, 0))?.local_addr()?.port();
+                command.args(["--rdma", &format!("{device}:{port}")])
+            }
+            Kind::Embedded => return Err(format!("farmemd doesn't lend by {kind}").into()),
         };
         let log = folder.path.join("log");
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(File::create(&log)?).env("RUST_LOG", "warn");
@@ -80,6 +88,9 @@ pub(crate) fn farmemd(pace: Pace) -> Outcome<PathBuf> {
     if manifest.exists() {
         let mut build = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
         build.args(["build", "--quiet", "-p", "farptr-server", "--bin", "farmemd", "--manifest-path"]).arg(&manifest);
+        if cfg!(feature = "rdma") {
+            build.args(["--features", "rdma"]);
+        }
         build.arg("--target-dir").arg(folder.parent().unwrap_or(folder));
         if !cfg!(debug_assertions) {
             build.arg("--release");

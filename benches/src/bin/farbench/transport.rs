@@ -12,13 +12,28 @@ pub(crate) enum Kind {
     Shm,
     /// A farmemd lends it over TCP on loopback.
     Tcp,
-    /// Not measured yet: asking for it says why.
+    /// A farmemd lends it by RDMA: one that is given, or one on this machine, if it has a device.
     Rdma,
 }
 
 impl Kind {
-    /// All that can be measured.
+    /// Those that every machine has.
     pub(crate) const ALL: [Kind; 3] = [Kind::Embedded, Kind::Shm, Kind::Tcp];
+
+    /// That of a server, by how its address begins.
+    pub(crate) fn of(address: &str) -> Option<Kind> {
+        match address.split_once(':')?.0 {
+            "unix" => Some(Kind::Shm),
+            "tcp" => Some(Kind::Tcp),
+            "rdma" => Some(Kind::Rdma),
+            _ => None,
+        }
+    }
+
+    /// Whether a read waits for a server, so that few make a batch.
+    pub(crate) fn waits(self) -> bool {
+        matches!(self, Kind::Tcp | Kind::Rdma)
+    }
 }
 
 impl fmt::Display for Kind {

@@ -10,7 +10,7 @@
 use crate::Outcome;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 type Action = Box<dyn FnOnce() + Send>;
@@ -45,8 +45,13 @@ pub(crate) struct Folder {
 impl Undo {
     /// Makes a folder for what must not stay. A `TempDir` would: a signal ends the process without dropping anything.
     pub(crate) fn folder(&self) -> Outcome<Folder> {
+        self.folder_in(&std::env::temp_dir())
+    }
+
+    /// The same inside another folder.
+    pub(crate) fn folder_in(&self, parent: &Path) -> Outcome<Folder> {
         self.undisturbed(|| {
-            let path = tempfile::tempdir()?.keep();
+            let path = tempfile::tempdir_in(parent)?.keep();
             let gone = path.clone();
             let remove = self.with(move || {
                 if let Err(error) = std::fs::remove_dir_all(&gone) {

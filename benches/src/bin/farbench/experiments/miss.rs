@@ -68,7 +68,7 @@ where
     let mem = memory(bench, kind, data, bytes)?;
     let mut reads = FarReads::<N>::fill(&mem, data)?;
     let mut bare = BareReads::new(connect(kind, &bench.address(kind)?)?, data.min(256 << 20), bytes, 1)?;
-    let batch = if kind == Kind::Tcp { 32 } else { 256 };
+    let batch = if kind.waits() { 32 } else { 256 };
     let mut subjects = [
         Subject::new("farptr", Role::Subject, |time| {
             let (before, started) = (mem.stats().misses, Instant::now());

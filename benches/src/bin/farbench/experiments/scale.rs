@@ -23,7 +23,7 @@ const READING: &str = "Boxes of 4 KiB at random, 25% local, all threads on one f
 /// Tasks of a shard.
 const TASKS: usize = 64;
 
-type Boxes = Arc<Vec<RemBox<[u64; 512]>>>;
+pub(crate) type Boxes = Arc<Vec<RemBox<[u64; 512]>>>;
 
 fn run(bench: &mut Bench<'_>) -> Outcome {
     let kinds = bench.kinds(&Kind::ALL);
@@ -63,15 +63,15 @@ fn run(bench: &mut Bench<'_>) -> Outcome {
     Ok(())
 }
 
-fn fill(mem: &FarMemory, data: usize) -> Outcome<Boxes> {
+pub(crate) fn fill(mem: &FarMemory, data: usize) -> Outcome<Boxes> {
     let boxes = (0..data / 4096).map(|i| RemBox::try_new_in(object(i as u64), mem)).collect::<Result<Vec<_>, _>>()?;
     Ok(Arc::new(boxes))
 }
 
 /// What one thread does, again and again.
-type Work = Box<dyn FnMut() -> Result<u64, String> + Send>;
+pub(crate) type Work = Box<dyn FnMut() -> Result<u64, String> + Send>;
 
-fn reader(boxes: Boxes, seed: u64) -> Work {
+pub(crate) fn reader(boxes: Boxes, seed: u64) -> Work {
     let mut random = Random::seeded(seed);
     Box::new(move || {
         for _ in 0..32 {
@@ -84,7 +84,7 @@ fn reader(boxes: Boxes, seed: u64) -> Work {
 }
 
 /// What so many threads do in a second, together.
-fn together(count: usize, time: Duration, work: &dyn Fn(u64) -> Work) -> Outcome<f64> {
+pub(crate) fn together(count: usize, time: Duration, work: &dyn Fn(u64) -> Work) -> Outcome<f64> {
     let works: Vec<Work> = (0..count as u64).map(work).collect();
     std::thread::scope(|scope| {
         let run = |mut work: Work| move || rate(time, &mut || Ok(work()?)).map_err(|error| error.to_string());

@@ -5,6 +5,7 @@ use crate::Outcome;
 use crate::bench::Bench;
 use crate::figure::{Axis, Figure, Role, Unit};
 use crate::store::{FarMap, StdMap, Store};
+use crate::stores::{self, Named, Stores};
 use crate::subject::Subject;
 use crate::transport::Kind;
 use farptr::{FarMemory, RemVec};
@@ -39,7 +40,8 @@ fn run(bench: &mut Bench<'_>) -> Outcome {
     let percent = bench.locals(&[25])[0];
     let data = bench.size();
     let count = data / (WORDS * 8);
-    bench.plan(6 * (kinds.len() + 1));
+    bench.plan(6 * (kinds.len() + 1) + 5 * stores::MOST);
+    let mut others = Stores::default();
     let mut figure =
         Figure::new("ops", format!("YCSB, {percent}% local"), Axis::Names(""), Unit::PER_SECOND, READING).headline("B");
     let keys = zipf(count, 0.99, (1 << 20).min(4 * count), 7);
@@ -51,21 +53,24 @@ fn run(bench: &mut Bench<'_>) -> Outcome {
         ("F", Workload::ReadModifyWrite),
     ] {
         bench.doing(format_args!("setting up, {name}"));
-        let mut stores: Vec<(String, Role, Box<dyn Store>)> = Vec::new();
+        let mut stores: Vec<Named> = Vec::new();
         for kind in &kinds {
             let mem = bench.memory(*kind, bench.budget(data, percent))?;
             stores.push((format!("farptr, {kind}"), Role::Subject, Box::new(FarMap::<WORDS>::fill(&mem, count)?)));
         }
         stores.push(("std, all local".into(), Role::Limit, Box::new(StdMap::<WORDS>::fill(count))));
+        stores.extend(others.fill::<WORDS>(bench, count, bench.budget(data, percent)));
         let mut subjects: Vec<_> = stores
-            .into_iter()
-            .map(|(series, role, mut store)| {
+            .iter_mut()
+            .map(|(series, role, store)| {
                 let mut client =
                     Client { keys: &keys, at: 0, count: count as u32, most: count as u32 * 2, random: Random::seeded(8) };
-                Subject::per_second(series, role, move || client.run(&mut *store, workload))
+                Subject::per_second(series.clone(), *role, move || client.run(&mut **store, workload))
             })
             .collect();
         bench.measure(&mut figure, name, &mut subjects)?;
+        drop(subjects);
+        stores::remarks(bench, name, &mut stores);
     }
     scans(bench, &kinds, &keys, percent, &mut figure)?;
     bench.keep(figure);
