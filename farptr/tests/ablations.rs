@@ -230,7 +230,7 @@ fn watermarks_are_those_of_aifm() {
         let (heap, marks) = (memory.heap(), memory.heap().watermarks());
         assert_eq!(heap.capacity(), 256);
         // What mutators may take: until they are told that there is no room.
-        let layout = std::alloc::Layout::from_size_align(heap.segment_bytes() / 3, 16).unwrap();
+        let layout = std::alloc::Layout::from_size_align(farptr_runtime::heap::MAX_SMALL, 16).unwrap();
         let party = farptr_runtime::budget::Party::Mutator;
         let take = || heap.alloc(0, farptr_runtime::heap::QueueKind::Young, layout, memory.budget(), party);
         while take().is_ok() {}

@@ -69,13 +69,13 @@ pub(crate) struct Hybrid<const N: usize> {
 }
 
 impl<const N: usize> Hybrid<N> {
-    /// One of `count` entries, and as many again that may be inserted, which takes `budget` bytes of memory.
+    /// One of `count` entries, which takes `budget` bytes of memory. Its device has room for half as many again: for inserts, and for what is written anew.
     pub(crate) fn fill(count: usize, budget: usize, undo: &Undo) -> Outcome<Self> {
         let index = count * INDEXED;
         let memory = budget.checked_sub(index).filter(|left| *left >= budget / 8).ok_or_else(|| {
             format!("its index of the device takes {index} of the budget of {budget} bytes, which leaves next to nothing")
         })?;
-        let capacity = 2 * count * PAGE.max((N * 8).next_multiple_of(PAGE)) + (64 << 20);
+        let capacity = count * (8 + N * 8).next_multiple_of(PAGE) * 3 / 2 + (64 << 20);
         if (capacity as u64) > crate::machine::available_bytes() / 2 {
             return Err(format!("its device takes {capacity} bytes of memory, since each entry begins a page").into());
         }
