@@ -201,6 +201,15 @@ impl<'a> Bench<'a> {
         self.measurements_left = self.measurements_left.saturating_sub(measurements);
     }
 
+    /// Does what is not to make measurements shorter: the experiment takes so much longer.
+    #[cfg_attr(not(feature = "alternatives"), expect(dead_code, reason = "what takes so long is an alternative"))]
+    pub(crate) fn on_top<T>(&mut self, set_up: impl FnOnce(&mut Self) -> T) -> T {
+        let started = Instant::now();
+        let done = set_up(self);
+        self.deadline += started.elapsed();
+        done
+    }
+
     /// Time for one of the measurements that are left, all its samples together.
     pub(crate) fn slice(&self) -> Duration {
         let left = self.deadline.saturating_duration_since(Instant::now()) / self.measurements_left.max(1) as u32;

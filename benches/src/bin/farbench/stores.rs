@@ -42,6 +42,10 @@ impl Stores {
 impl Stores {
     /// Those that can be had here, with `count` values of `N` words; a cache in `budget` bytes.
     pub(crate) fn fill<const N: usize>(&mut self, bench: &mut Bench<'_>, count: usize, budget: usize) -> Vec<Named> {
+        bench.on_top(|bench| self.set_up::<N>(bench, count, budget))
+    }
+
+    fn set_up<const N: usize>(&mut self, bench: &mut Bench<'_>, count: usize, budget: usize) -> Vec<Named> {
         let mut stores: Vec<Named> = Vec::new();
         bench.doing("setting up, a hybrid cache");
         match crate::hybrid::Hybrid::<N>::fill(count, budget, bench.undo()) {
