@@ -69,6 +69,17 @@ struct Inner<T> {
     last_look: Option<Instant>,
 }
 
+impl<T: Traffic> Inner<T> {
+    /// Moves what can be moved, and notes when anything did.
+    fn look(&mut self, ground: &T::Ground, now: Instant) -> Progress {
+        let progress = self.traffic.look(ground, now);
+        if progress == Progress::Moved {
+            self.last_progress = Some(now);
+        }
+        progress
+    }
+}
+
 /// One thread's misses in flight.
 #[derive(Default)]
 pub(crate) struct Lane<T>(Mutex<Inner<T>>);
@@ -131,9 +142,7 @@ impl<T: Traffic> Lane<T> {
             return Advice::Again;
         }
         inner.last_look = Some(now);
-        if inner.traffic.look(ground, now) == Progress::Moved {
-            inner.last_progress = Some(now);
-        }
+        let _ = inner.look(ground, now);
         // Kept when the driver lets go: until something comes, each tick is worth one look and no more.
         let since = *inner.last_progress.get_or_insert(now);
         let advice = if now.saturating_duration_since(since) < SPIN { Advice::Again } else { Advice::Slow };
@@ -148,10 +157,7 @@ impl<T: Traffic> Lane<T> {
     pub(crate) fn drive(&self, ground: &T::Ground, now: Instant) -> Progress {
         let mut inner = self.lock();
         inner.last_look = Some(now);
-        let progress = inner.traffic.look(ground, now);
-        if progress == Progress::Moved {
-            inner.last_progress = Some(now);
-        }
+        let progress = inner.look(ground, now);
         Self::unlock(inner);
         progress
     }
@@ -191,9 +197,7 @@ impl<T: Traffic> Lane<T> {
         if is_absent {
             inner.last_progress = None;
         }
-        if inner.traffic.look(ground, now) == Progress::Moved {
-            inner.last_progress = Some(now);
-        }
+        let _ = inner.look(ground, now);
         let waiting: Vec<_> = if is_absent { inner.traffic.in_flight().cloned().collect() } else { Vec::new() };
         let is_busy = inner.traffic.in_flight().next().is_some();
         Self::unlock(inner);

@@ -103,11 +103,9 @@ impl Memory {
         mut object: NewObject<'_>,
         layout: Layout,
     ) -> Result<()> {
-        let fetched = match (place, object.image_mut()) {
-            (FarPlace::At(addr), Some(image)) => self.fetch_image(addr, self.slots.id_of(slot), image),
-            (FarPlace::Large(large), None) => {
-                self.fetch_large(large, object.large_image_mut().expect("an object without an image is large"))
-            }
+        let fetched = match (place, self.is_large(layout)) {
+            (FarPlace::At(addr), false) => self.fetch_image(addr, self.slots.id_of(slot), object.image_mut()),
+            (FarPlace::Large(large), true) => self.fetch_large(large, object.image_mut()),
             _ => unreachable!("an object of one layout is small or large for as long as it lives"),
         };
         match fetched {

@@ -68,22 +68,17 @@ impl<'m> NewObject<'m> {
         self.addr
     }
 
-    /// Header and contents of a small object as bytes, to receive a far image. `None` for a large one.
-    pub(crate) fn image_mut(&mut self) -> Option<&mut [u8]> {
-        let Room::Small = self.room else { return None };
+    /// Header and contents as bytes, to receive a far image, or the images of a large object's pieces.
+    pub(crate) fn image_mut(&mut self) -> &mut [u8] {
+        let size = match &self.room {
+            Room::Small => self.header.size(),
+            Room::Large(large) => large.layout().size(),
+            Room::Settled => unreachable!("settling consumes the object"),
+        };
         let start = (self.addr.get() - HEADER_BYTES) as *mut u8;
-        // SAFETY: header and contents of a busy object are its allocator's alone, and mapped memory is initialised; `&mut self` makes
-        // this the only such slice. The header is written anew before the object is settled.
-        Some(unsafe { std::slice::from_raw_parts_mut(start, HEADER_BYTES + self.header.size()) })
-    }
-
-    /// Header and contents of a large object as bytes, to receive the images of its pieces. `None` for a small one.
-    pub(crate) fn large_image_mut(&mut self) -> Option<&mut [u8]> {
-        let Room::Large(large) = &self.room else { return None };
-        let start = (self.addr.get() - HEADER_BYTES) as *mut u8;
-        // SAFETY: the mapping is known to nobody else yet, has a page before the contents, and is as long as its layout; `&mut self` as above. The
-        // header is written anew before the object is settled.
-        Some(unsafe { std::slice::from_raw_parts_mut(start, HEADER_BYTES + large.layout().size()) })
+        // SAFETY: header and contents of a busy object are its allocator's alone, as is a mapping that is not in the table yet, which has a page before the
+        // contents; mapped memory is initialised; `&mut self` makes this the only such slice. The header is written anew before the object is settled.
+        unsafe { std::slice::from_raw_parts_mut(start, HEADER_BYTES + size) }
     }
 
     /// Writes the final header, lets `store` publish the slot, and lets the evacuator have the object. If `store` refuses, the object is

@@ -9,8 +9,8 @@ use super::object::Parts;
 use super::{Memory, NewObject};
 use crate::addr::{FarAddr, SlotId};
 use crate::error::{Error, Result, TransportError};
+use crate::far::LargeFar;
 use crate::far::image::{self, IMAGE_HEADER_BYTES};
-use crate::far::{LargeFar, PIECE_BYTES};
 use crate::transport::{Completion, IoBuf, Op, Progress, Session, Submit, Token, Verb};
 use crate::word::{FarPlace, Slot, State, Word};
 use std::alloc::Layout;
@@ -206,7 +206,7 @@ impl Reads {
         };
         let buf = match (want.piece, &fetch.large, &mut fetch.room) {
             (Some(piece), Some(far), _) => {
-                let len = PIECE_BYTES.min(far.size - piece * PIECE_BYTES);
+                let (_, len) = LargeFar::cut(far.size, piece);
                 IoBuf::from(vec![0; IMAGE_HEADER_BYTES + len])
             }
             (_, _, Some(parts)) => {
@@ -256,7 +256,7 @@ impl Reads {
             return self.read_failed(memory, want, error);
         }
         if let (Some(piece), Some(parts)) = (want.piece, &mut fetch.room) {
-            let start = piece * PIECE_BYTES;
+            let (start, _) = LargeFar::cut(fetch.layout.size(), piece);
             let contents = &buf.as_slice()[IMAGE_HEADER_BYTES..];
             parts.large_contents_mut()[start..start + contents.len()].copy_from_slice(contents);
         }

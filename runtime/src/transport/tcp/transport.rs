@@ -57,8 +57,6 @@ impl TcpTransport {
 
     /// The same, perhaps with less time for this first connection than for others.
     pub(in crate::transport) fn connect_by(address: &str, patience: Patience, by: Instant) -> Result<Self, TransportError> {
-        // Asking for addresses takes of the same time.
-        let by = by.min(patience.connect_by());
         let addresses = address::resolve(address)?;
         let limits = patience.limits(by);
         let (control, terms) = Connection::open(connect(&addresses, limits)?, Intent::New, limits)?;
