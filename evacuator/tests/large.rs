@@ -15,7 +15,8 @@ use farptr_runtime::heap::LargeObject;
 use farptr_runtime::memory::{Intent, Memory, MemoryConfig};
 use farptr_runtime::scope::Scope;
 use farptr_runtime::transport::embedded::{EmbeddedConfig, EmbeddedTransport};
-use farptr_runtime::transport::{Completion, Op, Progress, Session, SlabId, Submit, Transport, Verb};
+use farptr_runtime::transport::wrapped::Wrapped;
+use farptr_runtime::transport::{Completion, Op, Progress, Session, Submit, Verb};
 use std::alloc::Layout;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -97,36 +98,7 @@ fn what_large_objects_leave_is_for_the_next_and_gives_way_before_anything_else()
     assert!(budget.used() < budget.limit_for(Party::Mutator) && !memory.drop_spares());
 }
 
-/// A server that is not mapped, and counts how many reads are asked for at a time.
-#[derive(Debug)]
-struct Counted {
-    server: EmbeddedTransport,
-    most: Arc<AtomicUsize>,
-}
-
-impl Transport for Counted {
-    fn describe(&self) -> &str {
-        "counted"
-    }
-
-    fn slab_bytes(&self) -> u32 {
-        self.server.slab_bytes()
-    }
-
-    fn borrow_slab(&self) -> Result<SlabId, TransportError> {
-        self.server.borrow_slab()
-    }
-
-    fn return_slab(&self, slab: SlabId) -> Result<(), TransportError> {
-        self.server.return_slab(slab)
-    }
-
-    fn open_session(&self) -> Result<Box<dyn Session>, TransportError> {
-        let session = self.server.open_session()?;
-        Ok(Box::new(CountedSession { session, waiting: Vec::new(), most: Arc::clone(&self.most) }))
-    }
-}
-
+/// Counts how many reads are asked for at a time.
 struct CountedSession {
     session: Box<dyn Session>,
     /// Until the next poll.
@@ -167,7 +139,9 @@ fn the_pieces_of_a_large_object_are_asked_for_together() {
     let _alone = alone();
     let most = Arc::new(AtomicUsize::new(0));
     let server = EmbeddedTransport::new(EmbeddedConfig { capacity: 8 << 20, slab_bytes: 1 << 20 }).unwrap();
-    let server = Server::new(Arc::new(Counted { server, most: Arc::clone(&most) }));
+    let counted = Arc::clone(&most);
+    let count = move |session| CountedSession { session, waiting: Vec::new(), most: Arc::clone(&counted) };
+    let server = Server::new(Arc::new(Wrapped::new(Arc::new(server), count)));
     let config = MemoryConfig { local_budget: BUDGET, shards: 1, timeout: Duration::from_secs(5), far_capacity: 8 << 20 };
     let (memory, mut rounds) = (Memory::new(config, vec![server]).unwrap(), Rounds::default());
     let layout = Layout::new::<[u64; 64 << 10]>();

@@ -8,7 +8,8 @@ use farptr::ablations::{Ablations, FarLogWrites, Marks, Misses, Pages, Policy};
 use farptr::{Builder, FarMemory, RemBox};
 use farptr_runtime::TransportError;
 use farptr_runtime::transport::embedded::{EmbeddedConfig, EmbeddedTransport};
-use farptr_runtime::transport::{Completion, Op, Progress, Session, SlabId, Submit, Transport, Verb};
+use farptr_runtime::transport::wrapped::Wrapped;
+use farptr_runtime::transport::{Completion, Op, Progress, Session, Submit, Transport, Verb};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -93,12 +94,6 @@ fn all_far_memories_keep_what_they_are_given_whatever_is_off() {
     }
 }
 
-/// Counts writes, and holds reads back until there are so many of them.
-struct Watched {
-    behind: EmbeddedTransport,
-    seen: Arc<Seen>,
-}
-
 #[derive(Default)]
 struct Seen {
     writes: AtomicUsize,
@@ -108,28 +103,7 @@ struct Seen {
     first_read: Mutex<Option<std::sync::mpsc::Sender<()>>>,
 }
 
-impl Transport for Watched {
-    fn describe(&self) -> &str {
-        self.behind.describe()
-    }
-
-    fn slab_bytes(&self) -> u32 {
-        self.behind.slab_bytes()
-    }
-
-    fn borrow_slab(&self) -> Result<SlabId, TransportError> {
-        self.behind.borrow_slab()
-    }
-
-    fn return_slab(&self, slab: SlabId) -> Result<(), TransportError> {
-        self.behind.return_slab(slab)
-    }
-
-    fn open_session(&self) -> Result<Box<dyn Session>, TransportError> {
-        Ok(Box::new(WatchedSession { behind: self.behind.open_session()?, seen: Arc::clone(&self.seen) }))
-    }
-}
-
+/// Counts writes, and holds reads back until there are so many of them.
 struct WatchedSession {
     behind: Box<dyn Session>,
     seen: Arc<Seen>,
@@ -177,7 +151,9 @@ impl Session for WatchedSession {
 
 fn watched(ablations: Ablations) -> (FarMemory, Arc<Seen>) {
     let (behind, seen) = (EmbeddedTransport::new(EmbeddedConfig::with_capacity(64 << 20)).unwrap(), Arc::<Seen>::default());
-    let server: Arc<dyn Transport> = Arc::new(Watched { behind, seen: Arc::clone(&seen) });
+    let watching = Arc::clone(&seen);
+    let watch = move |behind| WatchedSession { behind, seen: Arc::clone(&watching) };
+    let server: Arc<dyn Transport> = Arc::new(Wrapped::new(Arc::new(behind), watch));
     (builder(ablations).transports([server]).build().unwrap(), seen)
 }
 

@@ -36,6 +36,8 @@ mod stream;
 #[cfg(test)]
 pub(crate) mod stub;
 pub mod tcp;
+#[cfg(any(test, feature = "faults"))]
+pub mod wrapped;
 
 pub use buf::IoBuf;
 pub use pool::{BufferPool, PoolBuf};

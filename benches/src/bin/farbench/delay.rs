@@ -4,44 +4,21 @@
 //! session is not offered, as no network offers it.
 
 use farptr_runtime::TransportError;
-use farptr_runtime::transport::{Completion, Op, Progress, Session, SlabId, Submit, Transport};
+use farptr_runtime::transport::wrapped::Wrapped;
+use farptr_runtime::transport::{Completion, Op, Progress, Session, Submit, Transport};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// In front of another transport.
-pub(crate) struct Delayed {
-    behind: Arc<dyn Transport>,
-    delay: Duration,
-}
-
-impl Delayed {
-    pub(crate) fn new(behind: Arc<dyn Transport>, delay: Duration) -> Self {
-        Delayed { behind, delay }
-    }
-}
-
-impl Transport for Delayed {
-    fn describe(&self) -> &str {
-        self.behind.describe()
-    }
-
-    fn slab_bytes(&self) -> u32 {
-        self.behind.slab_bytes()
-    }
-
-    fn borrow_slab(&self) -> Result<SlabId, TransportError> {
-        self.behind.borrow_slab()
-    }
-
-    fn return_slab(&self, slab: SlabId) -> Result<(), TransportError> {
-        self.behind.return_slab(slab)
-    }
-
-    fn open_session(&self) -> Result<Box<dyn Session>, TransportError> {
-        let behind = self.behind.open_session()?;
-        Ok(Box::new(DelayedSession { behind, delay: self.delay, due: VecDeque::new(), held: VecDeque::new(), ended: Vec::new() }))
-    }
+/// `behind` with so long a delay.
+pub(crate) fn after(behind: Arc<dyn Transport>, delay: Duration) -> impl Transport {
+    Wrapped::new(behind, move |behind| DelayedSession {
+        behind,
+        delay,
+        due: VecDeque::new(),
+        held: VecDeque::new(),
+        ended: Vec::new(),
+    })
 }
 
 struct DelayedSession {
@@ -113,7 +90,7 @@ mod tests {
     fn operations_take_the_delay_one_by_one_and_share_it_together() {
         let delay = Duration::from_millis(2);
         let read = |in_flight| {
-            let transport = Arc::new(Delayed::new(connect(Kind::Embedded, "embedded:").expect("a lender"), delay));
+            let transport = Arc::new(after(connect(Kind::Embedded, "embedded:").expect("a lender"), delay));
             let mut bare = BareReads::new(transport, 1 << 20, 4096, in_flight).expect("slabs");
             let started = Instant::now();
             bare.read(8).expect("reads");

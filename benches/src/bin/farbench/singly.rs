@@ -1,39 +1,14 @@
 //! A transport whose requests leave one by one: as if what is asked for together were not sent together.
 
 use farptr_runtime::TransportError;
-use farptr_runtime::transport::{Completion, Op, Progress, Session, SlabId, Submit, Transport};
+use farptr_runtime::transport::wrapped::Wrapped;
+use farptr_runtime::transport::{Completion, Op, Progress, Session, Submit, Transport};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// In front of another transport. The look for answers that follows each request is part of it: there is no way to send without one.
-pub(crate) struct Singly(Arc<dyn Transport>);
-
-impl Singly {
-    pub(crate) fn new(behind: Arc<dyn Transport>) -> Self {
-        Singly(behind)
-    }
-}
-
-impl Transport for Singly {
-    fn describe(&self) -> &str {
-        self.0.describe()
-    }
-
-    fn slab_bytes(&self) -> u32 {
-        self.0.slab_bytes()
-    }
-
-    fn borrow_slab(&self) -> Result<SlabId, TransportError> {
-        self.0.borrow_slab()
-    }
-
-    fn return_slab(&self, slab: SlabId) -> Result<(), TransportError> {
-        self.0.return_slab(slab)
-    }
-
-    fn open_session(&self) -> Result<Box<dyn Session>, TransportError> {
-        Ok(Box::new(SinglySession { behind: self.0.open_session()?, ended: Vec::new() }))
-    }
+/// `behind` with requests that leave one by one. The look for answers that follows each is part of it: there is no way to send without one.
+pub(crate) fn one_by_one(behind: Arc<dyn Transport>) -> impl Transport {
+    Wrapped::new(behind, |behind| SinglySession { behind, ended: Vec::new() })
 }
 
 struct SinglySession {
@@ -134,7 +109,7 @@ mod tests {
     #[test]
     fn reads_end_one_by_one_and_together() {
         for in_flight in [1, 64] {
-            let transport = Arc::new(Singly::new(connect(Kind::Embedded, "embedded:").expect("a lender")));
+            let transport = Arc::new(one_by_one(connect(Kind::Embedded, "embedded:").expect("a lender")));
             BareReads::new(transport, 1 << 20, 4096, in_flight).expect("slabs").read(100).expect("reads");
         }
     }

@@ -4,9 +4,9 @@ use super::{Experiment, scale};
 use crate::Outcome;
 use crate::bare::connect;
 use crate::bench::Bench;
-use crate::delay::Delayed;
+use crate::delay::after;
 use crate::figure::{Axis, Figure, Role, Unit};
-use crate::singly::Singly;
+use crate::singly::one_by_one;
 use crate::subject::Subject;
 use crate::transport::Kind;
 use farptr::ablations::{Ablations, FarLogWrites, Marks, Misses, Pages, Policy};
@@ -80,7 +80,7 @@ fn ablated(bench: &mut Bench<'_>, kind: Kind, budget: usize, off: Ablations) -> 
 
 /// One over TCP whose requests are sent one by one.
 fn singly(bench: &mut Bench<'_>, budget: usize, off: Ablations) -> Outcome<FarMemory> {
-    let transport = Arc::new(Singly::new(connect(Kind::Tcp, &bench.address(Kind::Tcp)?)?));
+    let transport = Arc::new(one_by_one(connect(Kind::Tcp, &bench.address(Kind::Tcp)?)?));
     Ok(FarMemory::builder().local_budget(budget).shards(0).transports([transport as Arc<_>]).ablations(off).build()?)
 }
 
@@ -216,10 +216,8 @@ fn sessions(bench: &mut Bench<'_>, figure: &mut Figure, data: usize) -> Outcome 
     let budget = bench.budget(data, 5) + (2 << 20);
     let on = bench.memory(Kind::Shm, budget)?;
     let transport = connect(Kind::Shm, &bench.address(Kind::Shm)?)?;
-    let off = FarMemory::builder()
-        .local_budget(budget)
-        .transports([Arc::new(Delayed::new(transport, Duration::ZERO)) as Arc<_>])
-        .build()?;
+    let off =
+        FarMemory::builder().local_budget(budget).transports([Arc::new(after(transport, Duration::ZERO)) as Arc<_>]).build()?;
     misses(bench, figure, "mapped memory without sessions", data, [on, off])
 }
 

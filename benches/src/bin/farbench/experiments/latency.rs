@@ -4,7 +4,7 @@ use super::Experiment;
 use crate::Outcome;
 use crate::bare::connect;
 use crate::bench::Bench;
-use crate::delay::Delayed;
+use crate::delay::after;
 use crate::figure::{Axis, Figure, Role, Unit};
 use crate::stats::Summary;
 use crate::subject::Subject;
@@ -87,7 +87,7 @@ fn memory(bench: &mut Bench<'_>, delay: Duration, budget: usize) -> Outcome<FarM
 }
 
 fn delayed(builder: Builder, transport: Arc<dyn farptr_runtime::transport::Transport>, delay: Duration) -> Builder {
-    builder.transports([Arc::new(Delayed::new(transport, delay)) as Arc<_>])
+    builder.transports([Arc::new(after(transport, delay)) as Arc<_>])
 }
 
 fn blocking(bench: &mut Bench<'_>, figure: &mut Figure, place: f64, mem: &FarMemory, reads: &mut FarReads<512>) -> Outcome {
