@@ -6,6 +6,7 @@ mod common;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use farptr::{Far, FarMemory};
+use farptr_benches::floor::BareCopies;
 
 /// Data set in bytes.
 const DATA: usize = 512 << 20;
@@ -17,7 +18,8 @@ where
     let mem = FarMemory::builder().local_budget(DATA / 4).build().expect("a far memory");
     let mut group = c.benchmark_group(format!("miss/{}", N * 8));
     common::far_reads::<N>(&mut group, &mem, DATA);
-    common::bare_copies(&mut group, "bare copy", &vec![1; DATA], N * 8);
+    let source = vec![1; DATA];
+    common::bare_copies(&mut group, "bare copy", BareCopies::new(&source, N * 8));
     group.finish();
 }
 

@@ -6,27 +6,49 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::thread::JoinHandle;
 
-/// Copies of `bytes` bytes from uniform random places of a mapping to one place.
+/// Copies of `bytes` bytes from uniform random places of a mapping to one place after the other of a room.
 #[derive(Debug)]
 pub struct BareCopies<'a> {
     source: &'a [u8],
-    target: Vec<u8>,
+    room: Room<'a>,
+    bytes: usize,
     random: Random,
 }
 
+/// Where copies go.
+#[derive(Debug)]
+enum Room<'a> {
+    /// Always the same place, which the processor's caches hold.
+    One(Vec<u8>),
+    /// The next place of memory as large as a local budget, and from its end to its start: what a log does.
+    Log { log: &'a mut [u8], next: usize },
+}
+
 impl<'a> BareCopies<'a> {
-    /// Copies of `bytes` bytes from `source`.
+    /// Copies of `bytes` bytes from `source` to one place.
     pub fn new(source: &'a [u8], bytes: usize) -> Self {
-        BareCopies { source, target: vec![0; bytes], random: Random::default() }
+        BareCopies { source, room: Room::One(vec![0; bytes]), bytes, random: Random::default() }
+    }
+
+    /// Copies of `bytes` bytes from `source` to one place after the other of `log`.
+    pub fn to_log(source: &'a [u8], bytes: usize, log: &'a mut [u8]) -> Self {
+        BareCopies { source, room: Room::Log { log, next: 0 }, bytes, random: Random::default() }
     }
 
     /// Makes one.
     #[inline]
     pub fn copy(&mut self) {
-        let bytes = self.target.len();
-        let at = self.random.below(self.source.len() / bytes) * bytes;
-        self.target.copy_from_slice(&self.source[at..at + bytes]);
-        black_box(&mut self.target);
+        let at = self.random.below(self.source.len() / self.bytes) * self.bytes;
+        let target = match &mut self.room {
+            Room::One(place) => &mut place[..],
+            Room::Log { log, next } => {
+                let start = if *next + self.bytes > log.len() { 0 } else { *next };
+                *next = start + self.bytes;
+                &mut log[start..start + self.bytes]
+            }
+        };
+        target.copy_from_slice(&self.source[at..at + self.bytes]);
+        black_box(target);
     }
 }
 

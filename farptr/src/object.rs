@@ -4,7 +4,7 @@
 //! slots freed. Its methods are where references to far objects come from, so this is where their validity is argued.
 
 use crate::pointee::FarPointee;
-use farptr_runtime::memory::{Intent, Memory, Origin};
+use farptr_runtime::memory::{Bypass, Intent, Memory, Origin, Route};
 use farptr_runtime::scope::{AccessHint, Hinted, Scope, in_scope};
 use farptr_runtime::steps;
 use farptr_runtime::word::Slot;
@@ -156,6 +156,23 @@ impl<T: ?Sized + FarPointee> Handle<T> {
         };
         // SAFETY: passed on.
         unsafe { self.with(f) }
+    }
+
+    /// As `scan`, past the local heap if `bypass` says so.
+    ///
+    /// # Safety
+    /// As for `with`.
+    pub(crate) unsafe fn scan_past<R>(&self, bypass: &mut Bypass<'_>, f: impl FnOnce(&T) -> R) -> Result<R> {
+        match bypass.read(self.slot(), self.layout())? {
+            // SAFETY: the bytes are those of this object as they were written back, aligned for it, and stay while `f` runs. Nobody writes the object
+            // meanwhile, by contract, so they are its contents: a `T` of `meta`, which is `Far`, so that `f` can't write through the reference either.
+            // They are forgotten, not dropped.
+            Route::Past(contents) => Ok(f(unsafe { &*T::from_raw(contents.as_ptr().cast_mut(), self.meta) })),
+            // SAFETY: passed on.
+            Route::ThroughHeap(AccessHint::NonTemporal) => unsafe { self.scan(f) },
+            // SAFETY: passed on.
+            Route::ThroughHeap(AccessHint::Normal) => unsafe { self.with(f) },
+        }
     }
 
     /// As `scan`, for writing.

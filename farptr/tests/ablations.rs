@@ -4,8 +4,8 @@
 mod common;
 
 use common::zeal_contradicts;
-use farptr::ablations::{Ablations, FarLogWrites, Marks, Misses, Pages, Policy};
-use farptr::{Builder, FarMemory, RemBox};
+use farptr::ablations::{Ablations, FarLogWrites, Marks, Misses, Pages, Policy, Scans};
+use farptr::{Builder, FarMemory, RemBox, RemVec};
 use farptr_runtime::TransportError;
 use farptr_runtime::transport::embedded::{EmbeddedConfig, EmbeddedTransport};
 use farptr_runtime::transport::wrapped::Wrapped;
@@ -242,4 +242,20 @@ fn pages_are_small_where_they_are_to_be() {
     }
     let small = flags(Pages::Small);
     assert!(small.contains(" nh") && !small.contains(" hg"), "{small}");
+}
+
+#[test]
+fn long_scans_bring_in_all_that_they_miss() {
+    if zeal_contradicts("long_scans_bring_in_all_that_they_miss", "memory is never full") {
+        return;
+    }
+    let past = |scans| {
+        let mem = memory(Ablations { scans, ..Ablations::default() });
+        let mut vec = RemVec::with_chunk_bytes_in(2048, &mem);
+        vec.extend(0..(4 * BUDGET / 8) as u64);
+        vec.for_each_slice(.., |first, slice| assert_eq!(slice[0], first as u64));
+        mem.stats().bypassed_objects
+    };
+    assert_eq!(past(Scans::SwappedIn), 0);
+    assert!(past(Scans::Past) > 1000);
 }

@@ -17,6 +17,8 @@ pub struct Ablations {
     pub far_log: FarLogWrites,
     /// Behind the log and the slots. Large objects and lent memory are as they are.
     pub pages: Pages,
+    /// What a long scan does when local memory is full.
+    pub scans: Scans,
 }
 
 impl Ablations {
@@ -27,6 +29,7 @@ impl Ablations {
         misses: Misses::Joined,
         far_log: FarLogWrites::EachObject,
         pages: Pages::Huge,
+        scans: Scans::SwappedIn,
     };
 }
 
@@ -71,6 +74,16 @@ pub enum FarLogWrites {
     Batched,
     /// One for each object, one after the other.
     EachObject,
+}
+
+/// Objects that a long scan misses when local memory is full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Scans {
+    /// Most of them are read past the local heap.
+    #[default]
+    Past,
+    /// They are swapped in as all others are.
+    SwappedIn,
 }
 
 /// Sizes of pages.

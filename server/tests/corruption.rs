@@ -139,3 +139,38 @@ fn zeros_other_places_and_short_reads_are_found_in_all_containers() {
     drop((boxes, map, vec));
     assert_empty(&mem);
 }
+
+#[test]
+fn chunks_that_a_long_scan_reads_past_local_memory_are_checked() {
+    if cfg!(farptr_zeal) {
+        eprintln!("SKIPPED: chunks_that_a_long_scan_reads_past_local_memory_are_checked: under zeal memory is never full");
+        return;
+    }
+    for immediate in [Immediate::Hidden, Immediate::Faulty] {
+        let faults = Faults::new(FaultPlan { immediate, ..FaultPlan::new(1) });
+        let mem = memory(&faults);
+        let mut vec = RemVec::with_chunk_bytes_in(2048, &mem);
+        vec.extend(0..(4 << 17) as u64);
+        let scan = || {
+            let mut sum = 0u64;
+            vec.try_for_each_slice(.., |first, slice| {
+                assert!(slice[0] == first as u64, "WRONG DATA");
+                sum += slice.len() as u64;
+            })?;
+            Ok::<_, Error>(sum)
+        };
+        scan().expect("undamaged");
+        assert!(mem.stats().bypassed_objects > 1000, "what is scanned here is read past local memory");
+        // The first four misses are swapped in.
+        for (before, byte) in (8..24).zip((0..HEADER + 2048).step_by(131)) {
+            (0..before).for_each(|_| faults.damage_next_read(Damage::None));
+            faults.damage_next_read(Damage::Flip { byte, mask: 1 << (byte % 8) });
+            let outcome = scan();
+            assert!(matches!(outcome, Err(Error::Corrupt { .. })), "byte {byte} ({immediate:?}): {outcome:?}");
+            assert_eq!(faults.ordered_damage(), 0, "fewer reads than images");
+            assert_eq!(scan().expect("undamaged"), 4 << 17);
+        }
+        drop(vec);
+        assert_empty(&mem);
+    }
+}

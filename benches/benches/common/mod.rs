@@ -30,8 +30,7 @@ where
     });
 }
 
-/// Copies of `bytes` bytes from uniform random places of `source` to one place.
-pub(crate) fn bare_copies(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, source: &[u8], bytes: usize) {
-    let mut copies = BareCopies::new(source, bytes);
+/// Bare copies, one after the other.
+pub(crate) fn bare_copies(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, mut copies: BareCopies<'_>) {
     group.bench_function(BenchmarkId::new("uniform", name), |b| b.iter(|| copies.copy()));
 }

@@ -4,6 +4,7 @@
 mod common;
 mod model;
 mod panics;
+mod scan;
 
 use common::{assert_empty, memory, numbers};
 use farptr::{AccessHint, Error, Far, FarMemory, RemBox, RemVec};

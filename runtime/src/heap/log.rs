@@ -26,6 +26,9 @@ const SEGMENTS_PER_BUDGET: usize = 64;
 /// keeps up.
 const CREATORS_LEAVE: usize = 32;
 
+/// This part of the heap above the high watermark is more than a round frees beyond it.
+const ROOMY_SHARE: usize = 12;
+
 /// Local memory is short; the caller makes room or gives up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NoRoom;
@@ -388,6 +391,11 @@ impl Heap {
     #[inline]
     pub fn is_low(&self) -> bool {
         self.low.load(Ordering::Relaxed)
+    }
+
+    /// Whether more is free than evacuation leaves behind, so that an object more takes its place from nobody.
+    pub fn is_roomy(&self, budget: &Budget) -> bool {
+        self.available_segments(budget) > self.watermarks.high + self.capacity() / ROOMY_SHARE
     }
 
     /// Evacuation has caught up, for now.

@@ -249,7 +249,7 @@ impl Memory {
     }
 }
 
-fn give_back(slot: &Slot, claimed: Word) {
+pub(super) fn give_back(slot: &Slot, claimed: Word) {
     let given_back = slot.abandon_fetch(claimed);
     debug_assert!(given_back.is_ok(), "a claimed word is changed by its claimer only");
 }

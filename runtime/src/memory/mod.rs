@@ -1,7 +1,7 @@
 //! One far memory: the local heap, the slots, the far space, and what mutators do with them.
 //!
 //! - `object.rs`: making objects and giving them up. `room.rs`: what happens when local memory is short.
-//! - `access.rs`: the slow path of a deref, by the protocol of [`crate::word`]. `miss.rs`: swap-in.
+//! - `access.rs`: the slow path of a deref, by the protocol of [`crate::word`]. `miss.rs`: swap-in. `bypass.rs`: scans past the local heap.
 //! - `lane.rs`: misses in flight, who drives them and who is woken. `reads.rs`: their bytes. `ending.rs`, `wakers.rs`: who waits for what. `ticker.rs`:
 //!   who looks after the others. `task.rs`: the futures.
 //! - `pin.rs`: pins. `stats.rs`: counters. `zeal.rs`: legal points, in one of the checking configurations.
@@ -11,6 +11,7 @@
 //! through [`Relief`].
 
 mod access;
+mod bypass;
 pub(crate) mod ending;
 pub(crate) mod lane;
 mod miss;
@@ -29,6 +30,7 @@ mod zeal;
 mod tests;
 
 pub use access::Intent;
+pub use bypass::{Bypass, Route};
 pub use object::{NewObject, Origin};
 pub use room::Relief;
 pub use stats::{Counters, Stats};

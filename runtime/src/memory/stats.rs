@@ -10,6 +10,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub struct Counters {
     /// Objects swapped in because a deref missed.
     pub misses: CachePadded<AtomicU64>,
+    /// Of these, how many a long scan read past the local heap.
+    pub bypassed: AtomicU64,
     /// Bytes of their contents.
     pub swapped_in_bytes: AtomicU64,
     /// Objects that left the local heap.
@@ -46,7 +48,9 @@ pub struct Stats {
     pub far_borrowed_bytes: u64,
     /// Objects swapped in because a deref missed.
     pub misses: u64,
-    /// Bytes of their contents.
+    /// Of these, how many a long scan read without giving them a place in local memory, which was full.
+    pub bypassed_objects: u64,
+    /// Bytes of the contents of all that missed.
     pub swapped_in_bytes: u64,
     /// Objects that left the local heap.
     pub evacuated_objects: u64,
@@ -79,6 +83,7 @@ impl Memory {
             far_live_bytes: self.far.live_bytes(),
             far_borrowed_bytes: self.far.borrowed_bytes(),
             misses: get(&counters.misses),
+            bypassed_objects: get(&counters.bypassed),
             swapped_in_bytes: get(&counters.swapped_in_bytes),
             evacuated_objects: get(&counters.evacuated),
             written_back_objects: get(&counters.written_back),

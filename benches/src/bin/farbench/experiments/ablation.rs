@@ -9,10 +9,11 @@ use crate::figure::{Axis, Figure, Role, Unit};
 use crate::singly::one_by_one;
 use crate::subject::Subject;
 use crate::transport::Kind;
-use farptr::ablations::{Ablations, FarLogWrites, Marks, Misses, Pages, Policy};
+use farptr::ablations::{Ablations, FarLogWrites, Marks, Misses, Pages, Policy, Scans};
 use farptr::{FarMemory, RemBox, RemVec};
 use farptr_benches::random::{Random, object, zipf};
 use farptr_benches::reads::FarReads;
+use farptr_benches::scan;
 use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,7 +26,7 @@ const READING: &str = "`as it is` is farptr; the other column has one mechanism 
     batching: each object is written by itself (updates of 512 B at random, over TCP). huge pages: behind the log and the slots (hits at random). requests sent together: 64 tasks miss, and each \
     request is sent by itself (4 KiB, over TCP). mapped memory without sessions: the same memory by submit and poll (4 KiB misses). evacuation on a thread of its own: rounds \
     run by who needs memory only (4 KiB misses). overlap: tasks miss one at a time instead of 64 together (4 KiB, over TCP). long scopes: a scope for each deref (hits). chunks: \
-    random elements of a vector with chunks of 16 KiB, and of 512 B.";
+    random elements of a vector with chunks of 16 KiB, and of 512 B. scans past local memory: sums over a vector, 10% local, in mapped memory; without, all that misses is swapped in.";
 
 const AIFM_LIKE: &str = "`AIFM-like` is farptr with what came after AIFM off: CLOCK, of one bit, instead of S3-FIFO; evacuation from 12% to 22% free, with 3% kept; each object written by \
     itself; each request sent by itself, one miss for each task. It is not AIFM, which was never measured here: slots, scopes, the log and the transports are farptr's, and there is no prefetch \
@@ -55,7 +56,7 @@ fn run(bench: &mut Bench<'_>) -> Outcome {
     NOT_YET.into_iter().for_each(|(what, why)| bench.missing(what, why));
     let mut figure = Figure::new("off", "One mechanism off", Axis::Names(""), Unit::PER_SECOND, READING);
     let data = bench.size() / 2;
-    bench.plan(30);
+    bench.plan(31);
     let none = Ablations::default();
     skewed(bench, &mut figure, "S3-FIFO, not arrival order", data, Ablations { policy: Policy::ArrivalOrder, ..none })?;
     skewed(bench, &mut figure, "S3-FIFO, not CLOCK", data, Ablations { policy: Policy::Clock, ..none })?;
@@ -69,6 +70,7 @@ fn run(bench: &mut Bench<'_>) -> Outcome {
     overlap(bench, &mut figure, data)?;
     scopes(bench, &mut figure)?;
     chunks(bench, &mut figure, data)?;
+    scans(bench, &mut figure, data)?;
     bench.keep(figure);
     aifm_like(bench, data)
 }
@@ -155,6 +157,20 @@ fn huge_pages(bench: &mut Bench<'_>, figure: &mut Figure, data: usize) -> Outcom
     let keys = zipf(data / 512, 0.0, 4 * data / 512, 5);
     let (on, off) = (small(&on, data)?, small(&off, data)?);
     pair(bench, figure, "huge pages", in_order(&on, &keys), in_order(&off, &keys))
+}
+
+fn scans(bench: &mut Bench<'_>, figure: &mut Figure, data: usize) -> Outcome {
+    let budget = bench.budget(data, 10);
+    let on = bench.memory(Kind::Shm, budget)?;
+    let off = ablated(bench, Kind::Shm, budget, Ablations { scans: Scans::SwappedIn, ..Ablations::default() })?;
+    let (on, off) = (scan::fill(&on, data)?, scan::fill(&off, data)?);
+    let summed = |(far, sum): (RemVec<u64>, u64)| {
+        move || {
+            assert_eq!(scan::sum_far(&far)?, sum, "the sum of what was pushed");
+            Ok(far.len() as u64)
+        }
+    };
+    pair(bench, figure, "scans past local memory", summed(on), summed(off))
 }
 
 /// Misses of 64 tasks, over TCP.
