@@ -212,9 +212,9 @@ fn watermarks_are_those_of_aifm() {
         while take().is_ok() {}
         (marks.low, marks.high, heap.available_segments(memory.budget()))
     };
-    // Above a reserve of two segments: 12% and 22% of 256; 3% that mutators leave.
+    // Above a reserve of two segments: 12% and 22% of 256; 3% that mutators leave. Ours: 4 MiB and 8.
     assert_eq!(marks(Marks::Aifm), (2 + 30, 2 + 56, 7));
-    assert_eq!(marks(Marks::Own), (2 + 16, 2 + 32, 2));
+    assert_eq!(marks(Marks::Own), (2 + 4, 2 + 8, 2));
 }
 
 /// Flags of the mapping that `address` lies in, by what the kernel says.

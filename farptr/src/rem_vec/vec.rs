@@ -4,7 +4,7 @@ use super::chunks::{CHUNK_BYTES, Chunk, Chunks};
 use crate::memory::FarMemory;
 use crate::{Far, Scope};
 use farptr_runtime::Result;
-use farptr_runtime::memory::Bypass;
+use farptr_runtime::memory::{Bypass, SHORT_SCAN};
 use std::fmt;
 use std::mem::MaybeUninit;
 use std::ops::{Bound, Range, RangeBounds};
@@ -331,11 +331,12 @@ impl<T: Far> RemVec<T> {
     }
 
     /// Calls `f` with the elements of `range`, slice by slice, and the index of each slice's first element: the fastest way through a long
-    /// vector. Each slice has a scope of its own, and is not expected to be used again soon.
+    /// vector. Each slice has a scope of its own.
     ///
-    /// When local memory is full, most of what a long range misses is read past it: fetched into one buffer of a chunk's size (charged to the budget as long as
+    /// What a long range touches from its fifth chunk on is not expected to be used again soon: it does not become hot, and what is fetched there leaves first.
+    /// When local memory is full, most of it is read past local memory: fetched into one buffer of a chunk's size (charged to the budget as long as
     /// the call lasts) and forgotten, so that the range takes nobody's place. One miss in 32 is swapped in (bimodal insertion, Qureshi et al., ISCA 2007): what
-    /// is scanned again and again becomes local. The first four misses of a call are swapped in as well, so that short ranges are.
+    /// is scanned again and again becomes local.
     ///
     /// # Panics
     /// If the range is out of bounds, or a chunk can't be had: see [`try_for_each_slice`](RemVec::try_for_each_slice).
@@ -353,9 +354,11 @@ impl<T: Far> RemVec<T> {
     /// If the range is out of bounds.
     pub fn try_for_each_slice(&self, range: impl RangeBounds<usize>, mut f: impl FnMut(usize, &[T])) -> Result<()> {
         let mut bypass = Bypass::new(self.chunks.memory());
-        for (index, chunk, range) in self.stretches(range) {
-            // SAFETY: borrowed during the call; the range lies in the chunk and below the length.
-            unsafe { chunk.scan_past(&mut bypass, |slice| f(index, init(&slice[range])))? };
+        for (number, (index, chunk, range)) in self.stretches(range).enumerate() {
+            // SAFETY: the range lies in the chunk and below the length.
+            let f = |slice: &[MaybeUninit<T>]| f(index, unsafe { init(&slice[range]) });
+            // SAFETY: borrowed during the call.
+            unsafe { if number < SHORT_SCAN { chunk.with(f)? } else { chunk.scan_past(&mut bypass, f)? } };
         }
         Ok(())
     }
@@ -377,9 +380,11 @@ impl<T: Far> RemVec<T> {
     /// # Panics
     /// If the range is out of bounds.
     pub fn try_for_each_slice_mut(&mut self, range: impl RangeBounds<usize>, mut f: impl FnMut(usize, &mut [T])) -> Result<()> {
-        for (index, chunk, range) in self.stretches(range) {
-            // SAFETY: borrowed exclusively during the call; the range lies in the chunk and below the length.
-            unsafe { chunk.scan_mut(|slice| f(index, init_mut(&mut slice[range])))? };
+        for (number, (index, chunk, range)) in self.stretches(range).enumerate() {
+            // SAFETY: the range lies in the chunk and below the length.
+            let f = |slice: &mut [MaybeUninit<T>]| f(index, unsafe { init_mut(&mut slice[range]) });
+            // SAFETY: borrowed exclusively during the call.
+            unsafe { if number < SHORT_SCAN { chunk.with_mut(f)? } else { chunk.scan_mut(f)? } };
         }
         Ok(())
     }

@@ -182,8 +182,8 @@ fn range_to_the_last_index_there_can_be_is_out_of_bounds() {
 #[test]
 fn closures_of_a_scan_have_their_own_hint() {
     let mem = memory(1 << 20);
-    let mut far = RemVec::new_in(&mem);
-    far.extend(0..10u8);
+    let mut far = RemVec::with_chunk_bytes_in(64, &mem);
+    far.extend(0..1000u64);
     far.for_each_slice(.., |_, _| assert_eq!(farptr::scope().hint(), AccessHint::Normal));
     let scope = farptr::scope_non_temporal();
     far.for_each_slice_mut(.., |_, _| assert_eq!(farptr::scope().hint(), AccessHint::NonTemporal));

@@ -104,6 +104,32 @@ fn short_ranges_are_swapped_in() {
 }
 
 #[test]
+fn short_ranges_that_are_used_again_stay() {
+    if zeal_contradicts("short_ranges_that_are_used_again_stay", "nothing stays local") {
+        return;
+    }
+    let mem = memory(BUDGET);
+    let vec = filled(&mem, 8 * BUDGET);
+    let mut next = numbers(9);
+    let look = |chunk: usize| {
+        let from = chunk * CHUNK / 8;
+        vec.for_each_slice(from..from + 2 * CHUNK / 8, |first, slice| assert_eq!(slice[0], first as u64));
+    };
+    let mut missed = 0;
+    for turn in 0..8000 {
+        // A fifth of the budget, again and again, among ranges from everywhere.
+        missed += if turn < 4000 {
+            look(turn % 100);
+            0
+        } else {
+            counted(&mem, || look(turn % 100)).0
+        };
+        look(next() as usize % (vec.len() / (CHUNK / 8) - 2));
+    }
+    assert!(missed < 4000 * 2 / 10, "{missed} of 8000 chunks that are used all the time");
+}
+
+#[test]
 fn scans_meet_themselves_and_may_end_early() {
     let mem = memory(BUDGET);
     let vec = filled(&mem, 4 * BUDGET);

@@ -22,12 +22,8 @@ const SEGMENT_RANGE: (usize, usize) = (16 << 10, 1 << 20);
 /// Segments the budget is divided into, where the range above allows.
 const SEGMENTS_PER_BUDGET: usize = 64;
 
-/// New objects leave one segment in so many for swap-ins. Below the low watermark, so that it does not cost anything as long as evacuation
-/// keeps up.
-const CREATORS_LEAVE: usize = 32;
-
-/// This part of the heap above the high watermark is more than a round frees beyond it.
-const ROOMY_SHARE: usize = 12;
+/// Evacuation's lead in a large heap: about a millisecond of misses.
+const LEAD_BYTES: usize = 4 << 20;
 
 /// Local memory is short; the caller makes room or gives up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,11 +98,11 @@ pub struct Watermarks {
 }
 
 impl Watermarks {
-    /// A sixteenth of the heap and an eighth, above the reserve. Free memory is memory that caches nothing; but the
-    /// evacuator needs a lead of one round, and a round takes a few segments.
-    fn for_heap(capacity: usize, reserve: usize) -> Self {
-        let low = reserve + (capacity / 16).max(1);
-        Watermarks { low, high: (reserve + capacity / 8).max(low + 1) }
+    /// Above the reserve a lead, and twice that. Free memory is memory that caches nothing; but the evacuator needs a lead: of a segment for each shard, which may all be
+    /// opened at a time, of two rounds, and of what is taken until its thread has been woken. A large heap needs no more than that, a small one has a sixteenth.
+    fn for_heap(capacity: usize, reserve: usize, lead: usize) -> Self {
+        let lead = lead.min(capacity / 16).max(1);
+        Watermarks { low: reserve + lead, high: reserve + 2 * lead }
     }
 
     /// AIFM's, above the reserve as well.
@@ -150,7 +146,7 @@ impl Heap {
             busy: (0..count).map(|_| AtomicU32::new(0)).collect(),
             committed: AtomicUsize::new(0),
             low: AtomicBool::new(false),
-            watermarks: Watermarks::for_heap(count, reserve),
+            watermarks: Watermarks::for_heap(count, reserve, (LEAD_BYTES / segment_bytes).max(shards)),
             known_to: Vec::new(),
         })
     }
@@ -275,7 +271,8 @@ impl Heap {
         match party {
             Party::Evacuator => 0,
             Party::Mutator => self.mutators_leave,
-            Party::Creator => self.mutators_leave + (self.capacity() / CREATORS_LEAVE).max(1),
+            // New objects leave some for swap-ins. Below the low watermark, so that it does not cost anything as long as evacuation keeps up.
+            Party::Creator => self.mutators_leave + ((self.watermarks.low - self.reserve) / 2).min(self.capacity() / 32).max(1),
         }
     }
 
@@ -393,9 +390,10 @@ impl Heap {
         self.low.load(Ordering::Relaxed)
     }
 
-    /// Whether more is free than evacuation leaves behind, so that an object more takes its place from nobody.
+    /// Whether more is free than evacuation leaves behind, its last round included, so that an object more takes its place from nobody.
     pub fn is_roomy(&self, budget: &Budget) -> bool {
-        self.available_segments(budget) > self.watermarks.high + self.capacity() / ROOMY_SHARE
+        let Watermarks { low, high } = self.watermarks;
+        self.available_segments(budget) > high + (high - low)
     }
 
     /// Evacuation has caught up, for now.

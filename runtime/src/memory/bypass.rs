@@ -26,8 +26,8 @@ use std::sync::atomic::Ordering;
 /// One miss in so many is swapped in.
 const ADMITTED: u32 = 32;
 
-/// As many misses are swapped in before any is not: a short range may be looked at again soon.
-const LONG: u32 = 4;
+/// Objects at the start of a scan that are used as any others are. A scan that ends there was none, but a look at a few neighbours, which may be looked at again soon.
+pub const SHORT_SCAN: usize = 4;
 
 /// How a scan gets at an object.
 #[derive(Debug)]
@@ -62,7 +62,7 @@ impl<'m> Bypass<'m> {
         let seen = slot.load();
         let State::Absent(FarPlace::At(addr)) = seen.state() else { return Ok(Route::ThroughHeap(AccessHint::NonTemporal)) };
         self.missed = self.missed.saturating_add(1);
-        if self.missed <= LONG || memory.heap.is_roomy(&memory.budget) || memory.ablations().scans == Scans::SwappedIn {
+        if memory.heap.is_roomy(&memory.budget) || memory.ablations().scans == Scans::SwappedIn {
             return Ok(Route::ThroughHeap(AccessHint::NonTemporal));
         }
         // In a scope there is no waiting for a place.

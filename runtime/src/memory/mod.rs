@@ -30,7 +30,7 @@ mod zeal;
 mod tests;
 
 pub use access::Intent;
-pub use bypass::{Bypass, Route};
+pub use bypass::{Bypass, Route, SHORT_SCAN};
 pub use object::{NewObject, Origin};
 pub use room::Relief;
 pub use stats::{Counters, Stats};
