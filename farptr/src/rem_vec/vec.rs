@@ -331,7 +331,7 @@ impl<T: Far> RemVec<T> {
     }
 
     /// Calls `f` with the elements of `range`, slice by slice, and the index of each slice's first element: the fastest way through a long
-    /// vector. Each slice has a scope of its own.
+    /// vector. Needs no scope, and holds none back: whatever `f` is given is valid until it returns.
     ///
     /// What a long range touches from its fifth chunk on is not expected to be used again soon: it does not become hot, and what is fetched there leaves first.
     /// When local memory is full, most of it is read past local memory: fetched into one buffer of a chunk's size (charged to the budget as long as

@@ -191,7 +191,7 @@ fn elements_are_aligned_and_own_what_they_own() {
                 for (at, wide) in slice.iter().enumerate() {
                     let number = (first + at) as u64;
                     assert_eq!(wide.0, number);
-                    if number % 64 == 0 {
+                    if number.is_multiple_of(64) {
                         wide.1.with(|own| assert_eq!(*own, !number));
                     }
                 }
