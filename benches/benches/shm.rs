@@ -1,8 +1,8 @@
 //! Memory that a `farmemd` on this machine lends and the borrower maps: misses and scans beside bare copies from a mapping like it. One thread.
 //!
 //! The bare copies are of the same bytes in the same order of places, from memory that is mapped and has all its pages: what no far memory on
-//! shared memory can beat. To one place, which stays in the processor's cache; and to the next place of a log as large as the local budget each time, which is where objects
-//! have to go that are to stay. Once from huge pages, which slabs have where the kernel gives them, and once from a memory file as it comes, of small ones.
+//! shared memory can beat. To one place, which stays in the processor's cache; and to the next place of a log as large as the local budget each time, one ended before the next begins, which is what is
+//! to be done with objects that are to stay. Once from huge pages, which slabs have where the kernel gives them, and once from a memory file as it comes, of small ones.
 
 mod common;
 

@@ -4,6 +4,7 @@ use crate::random::Random;
 use std::hint::black_box;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::sync::atomic::{Ordering, fence};
 use std::thread::JoinHandle;
 
 /// Copies of `bytes` bytes from uniform random places of a mapping to one place after the other of a room.
@@ -20,7 +21,8 @@ pub struct BareCopies<'a> {
 enum Room<'a> {
     /// Always the same place, which the processor's caches hold.
     One(Vec<u8>),
-    /// The next place of memory as large as a local budget, and from its end to its start: what a log does.
+    /// The next place of memory as large as a local budget, and from its end to its start: what a log does. Each copy has ended before the next begins, because an object
+    /// that was fetched is published before the program goes on.
     Log { log: &'a mut [u8], next: usize },
 }
 
@@ -49,6 +51,9 @@ impl<'a> BareCopies<'a> {
         };
         target.copy_from_slice(&self.source[at..at + self.bytes]);
         black_box(target);
+        if let Room::Log { .. } = self.room {
+            fence(Ordering::SeqCst);
+        }
     }
 }
 

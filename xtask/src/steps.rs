@@ -74,7 +74,7 @@ pub(crate) fn ci(root: &Path) -> Vec<Step> {
         "fuzz",
         "made-up input, guided by coverage, breaks neither the wire nor far memory nor the settings; a short run",
         // The same inputs each time: what fails here is a change's doing. Runs that take what comes are for whoever has the time.
-        Action::Run(Invocation::cargo("xtask fuzz --seed 1 --seconds 60 --jobs 2")),
+        Action::Run(Invocation::cargo("xtask fuzz --seed 1 --seconds 60 --jobs 4")),
     ));
     steps.push(Step::new(
         "codesearch",
