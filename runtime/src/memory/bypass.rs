@@ -84,9 +84,8 @@ impl<'m> Bypass<'m> {
         let fetched = memory.fetch_image(addr, memory.slots.id_of(slot), image);
         super::miss::give_back(slot, claimed);
         fetched?;
-        memory.counters.misses.fetch_add(1, Ordering::Relaxed);
+        memory.count_miss(layout);
         memory.counters.bypassed.fetch_add(1, Ordering::Relaxed);
-        memory.counters.swapped_in_bytes.fetch_add(layout.size() as u64, Ordering::Relaxed);
         Ok(Route::Past(&image[HEADER_BYTES..]))
     }
 

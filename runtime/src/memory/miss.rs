@@ -124,6 +124,12 @@ impl Memory {
         let warmth = if self.ablations().policy == Policy::Clock { Warmth::Hot } else { Warmth::Fresh };
         let published = object.settle(|addr| slot.publish(claimed, Word::present(addr, Freshness::Clean, warmth)).map(drop));
         debug_assert!(published.is_ok(), "a claimed word is changed by its claimer only");
+        self.count_miss(layout);
+    }
+
+    /// An object of `layout` was fetched.
+    #[inline]
+    pub(super) fn count_miss(&self, layout: Layout) {
         self.counters.misses.fetch_add(1, Ordering::Relaxed);
         self.counters.swapped_in_bytes.fetch_add(layout.size() as u64, Ordering::Relaxed);
     }
@@ -230,9 +236,6 @@ impl Memory {
             turns = turns.saturating_add(1);
             if turns < SPINS_FOR_FETCH {
                 crate::sync::spin_loop();
-                if turns.is_multiple_of(64) {
-                    self.help_fetches();
-                }
                 continue;
             }
             self.help_fetches();
