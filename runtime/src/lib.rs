@@ -7,6 +7,7 @@ pub mod bytes;
 pub mod error;
 pub mod poison;
 pub mod rcu;
+mod sum;
 pub mod sync;
 pub mod sys;
 

@@ -151,16 +151,20 @@ impl Memory {
     pub fn fetch_image(&self, addr: FarAddr, slot: SlotId, image: &mut [u8]) -> Result<()> {
         let (server, at, incarnation) = self.far.locate(addr)?;
         let server = &self.far.servers()[server];
-        match server.immediate() {
-            Some(lent) => lent.read_at(at, image).map_err(|cause| server.error(cause))?,
+        let verified = match server.immediate() {
+            Some(lent) => {
+                let crc = lent.read_summed(at, image, IMAGE_HEADER_BYTES).map_err(|cause| server.error(cause))?;
+                image::verify_summed(slot, incarnation, addr, image, crc)
+            }
             None => {
                 // SAFETY: the slice is borrowed exclusively until this function returns, and the loan ends before: `transfer` hands the
                 // buffer back or drops it, and a session does not touch a buffer after its operation has completed.
                 let loan = unsafe { IoBuf::loan(NonNull::from(&mut image[0]), image.len()) };
                 drop(server.transfer(Verb::Read, at, loan)?);
+                image::verify(slot, incarnation, addr, image)
             }
-        }
-        image::verify(slot, incarnation, addr, image).map_err(|detail| self.corrupt(addr, detail))
+        };
+        verified.map_err(|detail| self.corrupt(addr, detail))
     }
 
     /// The error for an image that is not what was written.

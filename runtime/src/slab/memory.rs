@@ -6,11 +6,13 @@
 //!
 //! # Bytes that another process may write
 //! A mapping of a file is shared with the process at the other end, which may be hostile and write at any moment. So its bytes are never
-//! behind a Rust reference, and are copied by code that the compiler doesn't see into ([`foreign_copy`]): what such a copy brings may be
+//! behind a Rust reference, and are copied by code that the compiler doesn't see into ([`foreign`]): what such a copy brings may be
 //! any bytes, even half old and half new, but they are then ordinary bytes of this process, which are checked before they are believed.
 
 use super::export::LentMemory;
+use super::foreign;
 use super::mapping::Mapping;
+use crate::sum::crc32c;
 use crossbeam_utils::CachePadded;
 use std::io;
 use std::sync::atomic::{AtomicPtr, Ordering};
@@ -25,13 +27,6 @@ const PAGE: usize = 4096;
 /// How much of a range is fetched ahead. The processor's own prefetcher sees the pattern by then.
 #[cfg(target_arch = "x86_64")]
 const PREFETCH_BYTES: usize = 1024;
-
-/// How much of a copy's source and target is asked for before it begins: of the source two lines, from which the processor's own prefetcher goes on;
-/// of the target what is fetched while the source's translation is looked up.
-#[cfg(target_arch = "x86_64")]
-const COPY_SOURCE_BYTES: usize = 128;
-#[cfg(target_arch = "x86_64")]
-const COPY_TARGET_BYTES: usize = 8 << 10;
 
 /// An access was turned down by the check made under the stripe's lock, or there is no memory behind the slab.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -129,15 +124,45 @@ impl SlabMemory {
             let _shared = shared(&self.stripes[from / STRIPE_BYTES]);
             let (true, Some(source)) = (allowed(), self.at(from)) else { return Err(Denied) };
             let target = into[done..done + part].as_mut_ptr();
-            prefetch_copy(source.cast_const(), target, part);
+            foreign::prefetch_copy(source.cast_const(), target, part);
             // SAFETY: `from..from + part` lies in the slab (asserted above) and in the one stripe whose lock is held shared, so nobody
             // in this process writes it or takes its mapping away meanwhile, and what other processes do is no concern of a foreign
             // copy; `target` is valid for `part` bytes (sliced above) and, being a `&mut`, overlaps no memory of this map, to which no
             // Rust reference ever exists.
-            unsafe { foreign_copy(source.cast_const(), target, part) };
+            unsafe { foreign::copy(source.cast_const(), target, part) };
             done += part;
         }
         Ok(())
+    }
+
+    /// As [`read`](Self::read), and returns the CRC-32C of what is then in `into` behind its first `header` bytes.
+    ///
+    /// # Panics
+    /// As there, and if there are fewer bytes than that.
+    #[inline]
+    pub(crate) fn read_summed(
+        &self,
+        offset: usize,
+        into: &mut [u8],
+        header: usize,
+        allowed: impl Fn() -> bool,
+    ) -> Result<u32, Denied> {
+        self.assert_holds(offset, into.len());
+        let stripe = offset / STRIPE_BYTES;
+        if into.len() > STRIPE_BYTES - offset % STRIPE_BYTES {
+            // An image lies in one stripe: this is somebody's mistake, or a hostile address.
+            self.read(offset, into, allowed)?;
+            return Ok(crc32c(&into[header..]));
+        }
+        let (head, rest) = into.split_at_mut(header);
+        let _shared = shared(&self.stripes[stripe]);
+        let (true, Some(source)) = (allowed(), self.at(offset)) else { return Err(Denied) };
+        foreign::prefetch_copy(source.cast_const(), head.as_ptr(), header + rest.len());
+        // SAFETY: as in `read`, for the one stripe that all of the range lies in; `head` and `rest` are one after the other as the bytes copied are.
+        unsafe {
+            foreign::copy(source.cast_const(), head.as_mut_ptr(), header);
+            Ok(foreign::copy_summed(source.cast_const().add(header), rest.as_mut_ptr(), rest.len()))
+        }
     }
 
     /// Copies `bytes` to `offset` and on. As [`read`](Self::read) otherwise.
@@ -154,7 +179,7 @@ impl SlabMemory {
             // SAFETY: `to..to + part` lies in the slab (asserted above) and in the one stripe whose lock is held exclusively, so nobody
             // else in this process touches it or takes its mapping away meanwhile, and what other processes do is no concern of a foreign
             // copy; `source` is valid for `part` bytes and overlaps no memory of this map, to which no Rust reference ever exists.
-            unsafe { foreign_copy(source, target, part) };
+            unsafe { foreign::copy(source, target, part) };
             done += part;
         }
         Ok(())
@@ -181,7 +206,7 @@ impl SlabMemory {
             let Some(at) = self.at(index * STRIPE_BYTES) else { return };
             // SAFETY: stripe `index` lies in the slab, and its lock is held exclusively, so the mapping stays and nobody in this process
             // reads or writes it; no Rust reference to it exists.
-            unsafe { foreign_zero(at, STRIPE_BYTES) };
+            unsafe { foreign::zero(at, STRIPE_BYTES) };
         }
     }
 
@@ -224,58 +249,6 @@ impl SlabMemory {
     fn all_stripes(&self) -> Vec<RwLockWriteGuard<'_, ()>> {
         self.stripes.iter().map(|stripe| exclusive(stripe)).collect()
     }
-}
-
-/// Asks the processor for what a copy of `len` bytes will touch first.
-///
-/// An object is read from a page, and into a room, that were used long ago. The page's translation takes longest (250 ns measured), and nothing behind the
-/// instruction that needs it first can retire before it is known; until then the room's lines are fetched. So no locked instruction, which waits
-/// for all before it, may stand between this and the copy. What was tried and is worse: to ask for the source before the room was allocated,
-/// for more of the source, for the room's lines to be written (`prefetchw`), and for the room of the next object.
-#[inline(always)]
-fn prefetch_copy(from: *const u8, to: *const u8, len: usize) {
-    #[cfg(target_arch = "x86_64")]
-    {
-        use std::arch::x86_64::{_MM_HINT_T0, _MM_HINT_T1, _mm_prefetch};
-        for line in (0..len.min(COPY_SOURCE_BYTES)).step_by(64) {
-            // SAFETY: a hint, which reads nothing and may name any address.
-            unsafe { _mm_prefetch::<_MM_HINT_T0>(from.wrapping_add(line).cast()) };
-        }
-        for line in (0..len.min(COPY_TARGET_BYTES)).step_by(64) {
-            // SAFETY: as above.
-            unsafe { _mm_prefetch::<_MM_HINT_T1>(to.wrapping_add(line).cast()) };
-        }
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = (from, to, len);
-}
-
-/// `memcpy`, by a pointer that the compiler knows nothing about.
-///
-/// Another process may write what is copied at the same time. For a copy that the compiler understands that would be a data race, from which it
-/// may conclude anything; machine code that it doesn't see into merely moves whatever bytes are there. It costs what the call of
-/// `memcpy`, which a copy of unknown length is in any case, costs.
-///
-/// # Safety
-/// Both ranges are mapped, `from` to be read and `to` to be written, and don't overlap; no other thread of this process writes `from`
-/// or touches `to` meanwhile.
-#[inline]
-unsafe fn foreign_copy(from: *const u8, to: *mut u8, len: usize) {
-    type Copy = unsafe extern "C" fn(*mut libc::c_void, *const libc::c_void, usize) -> *mut libc::c_void;
-    let copy: Copy = std::hint::black_box(libc::memcpy as Copy);
-    // SAFETY: the caller's promise is what `memcpy` asks for.
-    unsafe { copy(to.cast(), from.cast(), len) };
-}
-
-/// `memset` to zero, as [`foreign_copy`].
-///
-/// # Safety
-/// The range is mapped to be written, and no other thread of this process touches it meanwhile.
-unsafe fn foreign_zero(at: *mut u8, len: usize) {
-    type Set = unsafe extern "C" fn(*mut libc::c_void, libc::c_int, usize) -> *mut libc::c_void;
-    let set: Set = std::hint::black_box(libc::memset as Set);
-    // SAFETY: the caller's promise is what `memset` asks for.
-    unsafe { set(at.cast(), 0, len) };
 }
 
 // A poisoned lock guards nothing that a panic could have left half done: only plain bytes lie behind it.
@@ -368,6 +341,24 @@ mod tests {
         assert_eq!(got, [9; 64]);
         slab.read(0, &mut got, || true).expect("read");
         assert_eq!(got, [0; 64]);
+    }
+
+    #[test]
+    fn a_read_that_is_summed_reads_the_same_and_sums_what_follows_the_header() {
+        let slab = mapped(2 * STRIPE_BYTES);
+        let sent: Vec<u8> = (0..2 * STRIPE_BYTES).map(|i| (i % 251) as u8).collect();
+        slab.write(0, &sent, || true).expect("write");
+        for (offset, len, header) in [(32, 4112, 16), (100, 16, 16), (1, 5000, 0), (STRIPE_BYTES - 700, 4112, 16)] {
+            let mut got = vec![0; len];
+            let sum = slab.read_summed(offset, &mut got, header, || true).expect("read");
+            assert_eq!(got, sent[offset..offset + len]);
+            assert_eq!(sum, crc32c(&got[header..]), "{len} bytes at {offset}");
+            let mut denied = vec![9; len];
+            assert_eq!(slab.read_summed(offset, &mut denied, header, || false), Err(Denied));
+            assert!(denied.iter().all(|byte| *byte == 9));
+        }
+        slab.remove();
+        assert_eq!(slab.read_summed(0, &mut [0; 64], 16, || true), Err(Denied));
     }
 
     /// A slab may be taken away while an access is between two stripes.

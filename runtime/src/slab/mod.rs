@@ -32,6 +32,7 @@
 
 mod backing;
 mod export;
+mod foreign;
 pub(crate) mod mapping;
 pub(crate) mod memory;
 pub(crate) mod rows;

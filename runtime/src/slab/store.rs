@@ -372,6 +372,15 @@ impl SlabStore {
             .map_err(|_| SlabError::NotYours { slab: at.slab })
     }
 
+    /// As `read`, and returns the CRC-32C of what is then in `into` behind its first `header` bytes.
+    #[inline]
+    pub fn read_summed(&self, who: BorrowerId, at: SlabPos, into: &mut [u8], header: usize) -> Result<u32, SlabError> {
+        let (slab, memory) = self.find(who, at, into.len())?;
+        memory
+            .read_summed(at.offset as usize, into, header, || slab.owner.load(Ordering::Relaxed) == who.0)
+            .map_err(|_| SlabError::NotYours { slab: at.slab })
+    }
+
     /// Says that `len` bytes at `at` will soon be read, if they are `who`'s to read.
     #[inline]
     pub fn prefetch(&self, who: BorrowerId, at: SlabPos, len: usize) {

@@ -96,6 +96,11 @@ impl ImmediateAccess for Lent {
     }
 
     #[inline]
+    fn read_summed(&self, at: SlabPos, into: &mut [u8], header: usize) -> Result<u32, TransportError> {
+        Ok(self.store.read_summed(self.borrower, at, into, header)?)
+    }
+
+    #[inline]
     fn write_at(&self, at: SlabPos, bytes: &[u8]) -> Result<(), TransportError> {
         Ok(self.store.write(self.borrower, at, bytes)?)
     }

@@ -43,6 +43,7 @@ pub use buf::IoBuf;
 pub use pool::{BufferPool, PoolBuf};
 
 use crate::error::TransportError;
+use crate::sum::crc32c;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -173,6 +174,15 @@ pub trait LocalMemory: Send + Sync {
 pub trait ImmediateAccess: Sync {
     /// Fills `into` from `at`.
     fn read_at(&self, at: SlabPos, into: &mut [u8]) -> Result<(), TransportError>;
+
+    /// As `read_at`, and returns the CRC-32C of what is then in `into` behind its first `header` bytes. Faster than to sum it afterwards.
+    ///
+    /// # Panics
+    /// If `into` is shorter than that.
+    fn read_summed(&self, at: SlabPos, into: &mut [u8], header: usize) -> Result<u32, TransportError> {
+        self.read_at(at, into)?;
+        Ok(crc32c(&into[header..]))
+    }
 
     /// Stores `bytes` at `at`.
     fn write_at(&self, at: SlabPos, bytes: &[u8]) -> Result<(), TransportError>;

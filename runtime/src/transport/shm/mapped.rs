@@ -77,6 +77,12 @@ impl ImmediateAccess for Mapped {
     }
 
     #[inline]
+    fn read_summed(&self, at: SlabPos, into: &mut [u8], header: usize) -> Result<u32, TransportError> {
+        let memory = self.find(at, into.len())?;
+        memory.read_summed(at.offset as usize, into, header, || true).map_err(|_| not_borrowed(at.slab))
+    }
+
+    #[inline]
     fn write_at(&self, at: SlabPos, bytes: &[u8]) -> Result<(), TransportError> {
         self.find(at, bytes.len())?.write(at.offset as usize, bytes, || true).map_err(|_| not_borrowed(at.slab))
     }
