@@ -17,7 +17,7 @@ use farptr_runtime::addr::{FarAddr, ObjectAddr};
 use farptr_runtime::budget::Party;
 use farptr_runtime::far::image::image_bytes;
 use farptr_runtime::heap::{HEADER_BYTES, ObjectHeader, QueueKind, SealedSegment, SegmentId};
-use farptr_runtime::memory::Memory;
+use farptr_runtime::memory::{Memory, Young};
 use farptr_runtime::scope::{begin_grace, in_scope};
 use farptr_runtime::steps::{self, Fate, Mark, Plan};
 use farptr_runtime::word::{FarPlace, Slot, State, Word};
@@ -74,6 +74,8 @@ impl Outcome {
 
 struct Victim {
     segment: SealedSegment,
+    /// Objects that were there.
+    found: usize,
     /// Objects that are still there.
     left: usize,
     /// An object was relocated: readers may hold references to its old place.
@@ -165,6 +167,7 @@ pub struct Round<'m> {
     evacuated: u64,
     relocated: u64,
     evacuated_bytes: usize,
+    young: Young,
     #[cfg(farptr_zeal)]
     left_behind: Vec<(ObjectAddr, usize)>,
 }
@@ -182,6 +185,7 @@ pub fn run(memory: &Memory, state: &mut RoundState, log: &mut FarLog, mercy: Mer
         evacuated: 0,
         relocated: 0,
         evacuated_bytes: 0,
+        young: Young::default(),
         #[cfg(farptr_zeal)]
         left_behind: Vec::new(),
     };
@@ -214,12 +218,11 @@ pub(crate) fn most_bytes(memory: &Memory) -> usize {
 impl<'m> Round<'m> {
     fn choose(&mut self) {
         let heap = self.memory.heap();
-        let policy = self.memory.ablations().policy;
         let most = most_bytes(self.memory) / heap.segment_bytes();
         // Kept aside while the others are looked through: a thread that lost its processor in the middle of a swap-in would otherwise hide them.
         let mut busy = Vec::new();
         while self.victims.len() < most
-            && let Some(segment) = victims::next(heap, policy, self.mercy)
+            && let Some(segment) = victims::next(self.memory, self.mercy)
         {
             if heap.is_busy(segment.id) {
                 busy.push(segment);
@@ -259,13 +262,16 @@ impl<'m> Round<'m> {
             match steps::mark_as(slot, addr, spares) {
                 Mark::Marked(word) => {
                     left += 1;
+                    if segment.kind == QueueKind::Young {
+                        self.young.count(header.far() != 0, word.is_hot());
+                    }
                     self.marked.push(Marked { slot, word, addr, header, victim });
                 }
                 Mark::Stays => left += 1,
                 Mark::Gone => {}
             }
         }
-        self.victims.push(Victim { segment, left, relocated: false });
+        self.victims.push(Victim { segment, found: left, left, relocated: false });
     }
 
     /// After the grace period.
@@ -400,10 +406,16 @@ impl<'m> Round<'m> {
         state.left_behind.append(&mut self.left_behind);
         let heap = self.memory.heap();
         let survivors = QueueKind::of_survivors(self.memory.ablations().policy);
-        for Victim { segment, left, relocated } in self.victims {
+        for Victim { segment, found, left, relocated } in self.victims {
             let referred = segment.referred && self.outcome.scopes_too_long;
             match steps::fate(left, relocated, referred) {
-                Fate::PutBack { referred } => heap.put_back(SealedSegment { kind: survivors, referred, ..segment }),
+                Fate::PutBack { referred } => {
+                    // What a mutator kept from leaving is used, and will be relocated. Until then it keeps a segment that is empty but for it: so it goes first in the next round. Once: it may be
+                    // pinned.
+                    let is_rest = left < found && segment.kind != QueueKind::Transient;
+                    let kind = if is_rest { QueueKind::Transient } else { survivors };
+                    heap.put_back(SealedSegment { kind, referred, ..segment });
+                }
                 Fate::Limbo => state.limbo.push(segment.id),
                 Fate::Free => {
                     self.outcome.freed_segments += 1;
@@ -419,6 +431,7 @@ impl<'m> Round<'m> {
         counters.evacuated.fetch_add(self.evacuated, Ordering::Relaxed);
         counters.relocated.fetch_add(self.relocated, Ordering::Relaxed);
         self.memory.advance_ghost_clock(self.evacuated_bytes);
+        self.memory.learn(self.young);
         self.outcome
     }
 }

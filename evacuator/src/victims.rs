@@ -10,15 +10,19 @@
 
 use crate::round::Mercy;
 use farptr_runtime::ablations::Policy;
-use farptr_runtime::heap::{Heap, QueueKind, SealedSegment};
+use farptr_runtime::heap::{QueueKind, SealedSegment};
+use farptr_runtime::memory::{Memory, SAMPLE};
 
 /// The young queue's share of the heap: a tenth, as in the paper.
 const YOUNG_SHARE: usize = 10;
 
 /// The next victim, if there is a sealed segment at all. Without mercy the young queue goes first whatever its length: the rounds before
 /// got nothing out of the main queue, which may be full of what can't leave (far memory is full, say).
-pub fn next(heap: &Heap, policy: Policy, mercy: Mercy) -> Option<SealedSegment> {
-    let young_is_full = heap.sealed(QueueKind::Young) > heap.capacity() / YOUNG_SHARE;
+pub fn next(memory: &Memory, mercy: Mercy) -> Option<SealedSegment> {
+    let (heap, policy) = (memory.heap(), memory.ablations().policy);
+    // While objects are passed, those that are not are a sample, and stay as long as all would.
+    let share = if memory.passes() { YOUNG_SHARE * SAMPLE } else { YOUNG_SHARE };
+    let young_is_full = heap.sealed(QueueKind::Young) > heap.capacity() / share;
     let order = if young_is_full || mercy == Mercy::None || policy != Policy::S3Fifo {
         [QueueKind::Transient, QueueKind::Young, QueueKind::Main]
     } else {

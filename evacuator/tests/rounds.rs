@@ -7,6 +7,7 @@ mod common;
 
 use farptr_evacuator::far_log::FarLog;
 use farptr_evacuator::round::{self, Mercy, RoundState};
+use farptr_runtime::heap::QueueKind;
 use farptr_runtime::memory::Intent;
 use farptr_runtime::scope::Scope;
 use std::alloc::Layout;
@@ -60,4 +61,28 @@ fn a_round_that_a_scope_outlasts_moves_nothing_and_leaves_no_mark() {
     let outcome = round::run(&memory, &mut state, &mut log, Mercy::None, round::GRACE_LIMIT);
     assert!(!outcome.scopes_too_long && outcome.freed_segments == 1, "{outcome:?}");
     objects.iter().for_each(|object| assert!(!memory.slot(*object).load().is_present()));
+}
+
+/// An object that keeps a segment is looked at again in the next round, in which it will be relocated if it was only used; where it can't leave, its segment queues
+/// as others do.
+#[test]
+fn a_segment_that_nearly_left_goes_first_once() {
+    let _alone = alone();
+    let (memory, layout) = (common::memory(BUDGET), Layout::new::<[u64; 16]>());
+    let objects = [common::object(&memory, layout), common::object(&memory, layout)];
+    let [kept, leaves] = objects.map(|object| memory.slot(object));
+    memory.pin(kept, layout).unwrap();
+    memory.heap().seal_all();
+    let (mut state, mut log) = (RoundState::default(), FarLog::default());
+    let mut round = || {
+        let outcome = round::run(&memory, &mut state, &mut log, Mercy::None, round::GRACE_LIMIT);
+        let sealed = [QueueKind::Transient, QueueKind::Young, QueueKind::Main].map(|kind| memory.heap().sealed(kind));
+        (outcome.victims, outcome.freed_segments, sealed)
+    };
+    assert_eq!(round(), (1, 0, [1, 0, 0]), "all but the pinned one have left: it goes first");
+    assert!(kept.load().is_present() && !leaves.load().is_present());
+    assert_eq!(round(), (1, 0, [0, 0, 1]), "nothing more has left: last of all");
+    assert_eq!(round(), (1, 0, [0, 0, 1]));
+    memory.unpin(kept);
+    assert_eq!(round(), (1, 1, [0, 0, 0]));
 }

@@ -133,6 +133,21 @@ impl<T: ?Sized + FarPointee> Handle<T> {
         Ok(f(unsafe { contents.as_ref() }))
     }
 
+    /// As `with`, past the local heap if that is the way now: for callers that don't look at the object again themselves.
+    ///
+    /// # Safety
+    /// As for `with`.
+    pub(crate) unsafe fn look<R>(&self, f: impl FnOnce(&T) -> R) -> Result<R> {
+        if !self.slot().load().is_present()
+            && let Some(passed) = self.memory().pass(self.slot(), self.layout())?
+        {
+            // SAFETY: as in `scan_past`.
+            return Ok(f(unsafe { &*T::from_raw(passed.contents().as_ptr().cast_mut(), self.meta) }));
+        }
+        // SAFETY: passed on.
+        unsafe { self.with(f) }
+    }
+
     /// As `with`, for writing.
     ///
     /// # Safety

@@ -232,7 +232,7 @@ impl<T: ?Sized + FarPointee> RemBox<T> {
     /// `OutOfLocalMemory` if none is freed in time; `Transport` and `Corrupt` if the value can't be fetched.
     pub fn try_with<R>(&self, f: impl FnOnce(&T) -> R) -> Result<R> {
         // SAFETY: `&self` is borrowed during the call.
-        unsafe { self.handle.with(f) }
+        unsafe { self.handle.look(f) }
     }
 
     /// Calls `f` with the value for writing, in a scope of its own.

@@ -19,6 +19,8 @@ pub struct Ablations {
     pub pages: Pages,
     /// What a long scan does when local memory is full.
     pub scans: Scans,
+    /// What the first read of an object does when local memory is full and hardly anything is read again soon.
+    pub first_reads: FirstReads,
 }
 
 impl Ablations {
@@ -30,6 +32,7 @@ impl Ablations {
         far_log: FarLogWrites::EachObject,
         pages: Pages::Huge,
         scans: Scans::SwappedIn,
+        first_reads: FirstReads::SwappedIn,
     };
 }
 
@@ -80,6 +83,16 @@ pub enum FarLogWrites {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Scans {
     /// Most of them are read past the local heap.
+    #[default]
+    Past,
+    /// They are swapped in as all others are.
+    SwappedIn,
+}
+
+/// Objects that are read and that nobody has asked for lately, from mapped memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum FirstReads {
+    /// Read past the local heap where hardly any is used again while it is young.
     #[default]
     Past,
     /// They are swapped in as all others are.

@@ -134,6 +134,7 @@
 //! claim_fetch      claimer    large  A - - - - - - -    -> F - -   - - -   - -    =     ok
 //! publish          claimer    any    F - - - - - - -    -> P 0 0   0 1 1   1 0    given ok
 //! abandon_fetch    claimer    any    F - - - - - - -    -> A - -   - - -   - -    =     ok
+//! pass_by          claimer    any    F - - - - - - -    -> A - -   - - -   - -    =     ok
 //! pin              mutator    any    P * * * * * * <255 -> P 0 E|R = = c&f 0 +1   =     ok
 //! pin              mutator    any    P * * * * * * 255  -> P = =   = = =   = =    =     full
 //! pin_cold         mutator    any    P * * * * * * <255 -> P 0 E|R = = =   = +1   =     ok
@@ -174,6 +175,7 @@ const FETCHING: u64 = 1 << 1;
 const VACANT: u64 = 1 << 2;
 const LARGE: u64 = 1 << 3;
 const STAMP_SHIFT: u32 = 8;
+const STAMP_MASK: u64 = 0xffff << STAMP_SHIFT;
 const FAR_SHIFT: u32 = 24;
 
 const READ_SLOW: u64 = ABSENT | EVACUATING | COLD;
@@ -562,6 +564,13 @@ impl Slot {
     pub fn abandon_fetch(&self, claimed: Word) -> Outcome {
         debug_assert!(matches!(claimed.state(), State::Fetching(_)));
         self.change(claimed, claimed.0 & !FETCHING)
+    }
+
+    /// Claimer: the object has been looked at elsewhere, and is where it was, as if it had left now.
+    pub fn pass_by(&self, claimed: Word, stamp: Stamp) -> Outcome {
+        debug_assert!(matches!(claimed.state(), State::Fetching(_)));
+        let kept = claimed.0 & !(FETCHING | STAMP_MASK);
+        self.change(claimed, kept | u64::from(stamp.0) << STAMP_SHIFT)
     }
 
     /// Pins a present object where it is, and rescues it.

@@ -230,7 +230,7 @@ impl<T: Far> RemVec<T> {
         let (chunk, at) = self.chunks.split(index);
         let chunk = self.chunks.chunk(chunk);
         // SAFETY: borrowed during the call; elements below the length are initialised.
-        unsafe { chunk.with(|slice| f(slice.get_unchecked(at).assume_init_ref())).map(Some) }
+        unsafe { chunk.look(|slice| f(slice.get_unchecked(at).assume_init_ref())).map(Some) }
     }
 
     /// Calls `f` with element `index` for writing, in a scope of its own; `None` past the end.

@@ -1,6 +1,6 @@
 //! Swap-in: claim, fetch, check, publish.
 
-use super::{Memory, NewObject, Origin};
+use super::{Memory, NewObject, Origin, is_ghost};
 use crate::ablations::{Misses, Policy};
 use crate::addr::{FarAddr, LargeId, SlotId};
 use crate::error::{Error, Result};
@@ -51,7 +51,7 @@ impl Memory {
     fn origin(&self, claimed: Word, place: FarPlace, hint: AccessHint) -> Origin {
         let kind = match hint {
             AccessHint::NonTemporal => QueueKind::Transient,
-            AccessHint::Normal if self.is_ghost(claimed.stamp()) => QueueKind::of_survivors(self.ablations().policy),
+            AccessHint::Normal if is_ghost(self.ghost_now(), claimed.stamp()) => QueueKind::of_survivors(self.ablations().policy),
             AccessHint::Normal => QueueKind::Young,
         };
         let far = match place {

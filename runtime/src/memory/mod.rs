@@ -1,7 +1,7 @@
 //! One far memory: the local heap, the slots, the far space, and what mutators do with them.
 //!
 //! - `object.rs`: making objects and giving them up. `room.rs`: what happens when local memory is short.
-//! - `access.rs`: the slow path of a deref, by the protocol of [`crate::word`]. `miss.rs`: swap-in. `bypass.rs`: scans past the local heap.
+//! - `access.rs`: the slow path of a deref, by the protocol of [`crate::word`]. `miss.rs`: swap-in. `bypass.rs`: scans past the local heap. `admission.rs`: reads past it.
 //! - `lane.rs`: misses in flight, who drives them and who is woken. `reads.rs`: their bytes. `ending.rs`, `wakers.rs`: who waits for what. `ticker.rs`:
 //!   who looks after the others. `task.rs`: the futures.
 //! - `pin.rs`: pins. `stats.rs`: counters. `zeal.rs`: legal points, in one of the checking configurations.
@@ -11,6 +11,7 @@
 //! through [`Relief`].
 
 mod access;
+mod admission;
 mod bypass;
 pub(crate) mod ending;
 pub(crate) mod lane;
@@ -30,6 +31,7 @@ mod zeal;
 mod tests;
 
 pub use access::Intent;
+pub use admission::{Passed, SAMPLE, Young};
 pub use bypass::{Bypass, Route, SHORT_SCAN};
 pub use object::{NewObject, Origin};
 pub use room::Relief;
@@ -99,6 +101,7 @@ pub struct Memory {
     pub(crate) large_fars: LargeFars,
     buffers: Arc<BufferPool>,
     pub(crate) pins: pin::Overflow,
+    pub(crate) admission: admission::Admission,
     pub(crate) counters: Counters,
     pub(crate) timeout: Duration,
     relief: OnceLock<Arc<dyn Relief>>,
@@ -158,6 +161,7 @@ impl Memory {
             large_fars: LargeFars::default(),
             buffers,
             pins: pin::Overflow::default(),
+            admission: admission::Admission::default(),
             counters: Counters::default(),
             timeout,
             relief: OnceLock::new(),
@@ -325,9 +329,9 @@ impl Memory {
     pub fn advance_ghost_clock(&self, bytes: usize) {
         self.evacuated.fetch_add(bytes as u64, Ordering::Relaxed);
     }
+}
 
-    /// Whether an object that left at `then` was evicted too early.
-    fn is_ghost(&self, then: Stamp) -> bool {
-        self.ghost_now().0.wrapping_sub(then.0) <= GHOST_STEPS
-    }
+/// Whether an object that left at `then` was evicted too early.
+fn is_ghost(now: Stamp, then: Stamp) -> bool {
+    now.0.wrapping_sub(then.0) <= GHOST_STEPS
 }

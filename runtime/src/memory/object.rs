@@ -259,10 +259,10 @@ impl Memory {
         self.budget.release(bytes);
     }
 
-    /// Gives the mappings up that are kept for large objects to come. Whether there were any.
+    /// Gives up what is kept for large objects to come and for objects that are passed. Whether there was anything.
     pub fn drop_spares(&self) -> bool {
         let spares = self.spares.take_all();
-        let any = !spares.is_empty();
+        let any = self.drop_passing_buffers() | !spares.is_empty();
         spares.into_iter().for_each(|mapping| self.unmap(mapping));
         any
     }

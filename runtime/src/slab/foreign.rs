@@ -25,20 +25,30 @@ const COPY_TARGET_BYTES: usize = 8 << 10;
 /// for more of the source, for the room's lines to be written (`prefetchw`), and for the room of the next object.
 #[inline(always)]
 pub(super) fn prefetch_copy(from: *const u8, to: *const u8, len: usize) {
+    prefetch_source(from, len);
     #[cfg(target_arch = "x86_64")]
     {
-        use std::arch::x86_64::{_MM_HINT_T0, _MM_HINT_T1, _mm_prefetch};
-        for line in (0..len.min(COPY_SOURCE_BYTES)).step_by(64) {
-            // SAFETY: a hint, which reads nothing and may name any address.
-            unsafe { _mm_prefetch::<_MM_HINT_T0>(from.wrapping_add(line).cast()) };
-        }
+        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
         for line in (0..len.min(COPY_TARGET_BYTES)).step_by(64) {
-            // SAFETY: as above.
+            // SAFETY: a hint, which reads nothing and may name any address.
             unsafe { _mm_prefetch::<_MM_HINT_T1>(to.wrapping_add(line).cast()) };
         }
     }
     #[cfg(not(target_arch = "x86_64"))]
-    let _ = (from, to, len);
+    let _ = (to, len);
+}
+
+/// As [`prefetch_copy`], for a copy that is [summed](copy_summed): to ask for its target as well made it slower.
+#[inline(always)]
+fn prefetch_source(from: *const u8, len: usize) {
+    #[cfg(target_arch = "x86_64")]
+    for line in (0..len.min(COPY_SOURCE_BYTES)).step_by(64) {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: a hint, which reads nothing and may name any address.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(from.wrapping_add(line).cast()) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (from, len);
 }
 
 /// `memcpy`, by a pointer that the compiler knows nothing about. It costs what the call of `memcpy`, which a copy of unknown length is in any case, costs.
@@ -71,6 +81,7 @@ pub(super) unsafe fn zero(at: *mut u8, len: usize) {
 /// As for [`copy`].
 #[inline]
 pub(super) unsafe fn copy_summed(from: *const u8, to: *mut u8, len: usize) -> u32 {
+    prefetch_source(from, len);
     #[cfg(target_arch = "x86_64")]
     if len >= folding::LEAST && folding::is_supported() {
         // SAFETY: the caller's promise; the processor has what it takes, and there is enough to fold.

@@ -157,7 +157,6 @@ impl SlabMemory {
         let (head, rest) = into.split_at_mut(header);
         let _shared = shared(&self.stripes[stripe]);
         let (true, Some(source)) = (allowed(), self.at(offset)) else { return Err(Denied) };
-        foreign::prefetch_copy(source.cast_const(), head.as_ptr(), header + rest.len());
         // SAFETY: as in `read`, for the one stripe that all of the range lies in; `head` and `rest` are one after the other as the bytes copied are.
         unsafe {
             foreign::copy(source.cast_const(), head.as_mut_ptr(), header);

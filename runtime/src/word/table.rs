@@ -232,6 +232,7 @@ impl Line {
             (_, Kind::Present) => 0,
             (Kind::Present, _) => STAMP.0,
             (Kind::Vacant, Kind::Absent) => STAMP.0,
+            (Kind::Fetching, Kind::Absent) if self.transition == "pass_by" => STAMP.0,
             _ => word.stamp,
         };
         Spelt { kind, flags, pins, is_large, place, stamp }
@@ -304,6 +305,7 @@ const FROM_A_WORD: &[(&str, Method)] = &[
     ("claim_fetch", |c| said(c.slot.claim_fetch(c.from))),
     ("publish", |c| said(c.slot.publish(c.from, Word::present(new_addr(), Freshness::Clean, Warmth::Fresh)))),
     ("abandon_fetch", |c| said(c.slot.abandon_fetch(c.from))),
+    ("pass_by", |c| said(c.slot.pass_by(c.from, STAMP))),
     ("pin", |c| pinned(c.slot.pin(c.from))),
     ("pin_cold", |c| pinned(c.slot.pin_cold(c.from))),
     ("vacate_from", |c| said(c.slot.vacate_from(c.from))),

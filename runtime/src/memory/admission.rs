@@ -1,0 +1,252 @@
+//! Which of the objects that are read get a place in local memory.
+//!
+//! An object that misses is swapped in because it may be used again. S3-FIFO gives each a turn in the young queue, to see whether it is: one that is not leaves
+//! after a tenth of a turnover. Where hardly any is, as with reads that are spread over much more than fits, the swap-ins bring nothing, and each costs a place in the log, cold memory to copy to, and
+//! its evacuation. So an object that is read by value or in a closure, and that nobody has asked for lately, is then **passed**: fetched into a buffer, which is in
+//! the processor's cache, looked at there, and forgotten. The absent word is stamped as if the object had left just then: if it is asked for again before the heap has turned over once, it goes to the main queue
+//! at once. That is the ghost queue of S3-FIFO (Yang et al., SOSP 2023), with a young queue of no length.
+//!
+//! # When
+//! What a pass saves is a third to a half of a miss; what it loses is one miss of each object that would have been used again while it was young. So it pays
+//! as long as fewer than about a third of the young are used again: [`Admission::learn`], with a margin, and some distance between on and off. To know it also while objects are passed,
+//! one miss of [`SAMPLE`] is swapped in nevertheless, and the young queue is as much shorter, so that these stay as long as all would.
+//! Objects that are new belong to the young queue as well and are never passed; while they are most of it, nothing is.
+//!
+//! Only where a miss is a copy, from memory that is mapped here: where each is a message of some 10 us, an added miss costs more than a pass saves. Not for large objects. Not while there is room
+//! that evacuation would leave free.
+//!
+//! By the protocol of [`crate::word`] it is a fetch that is abandoned, as in [`super::bypass`](super::Bypass): the object is claimed, and let go when its bytes have arrived.
+#![forbid(unsafe_code)]
+
+use super::{Memory, is_ghost};
+use crate::addr::SlotId;
+use crate::ablations::{FirstReads, Policy};
+use crate::budget::Party;
+use crate::error::Result;
+use crate::heap::HEADER_BYTES;
+use crate::scope::{AccessHint, current_hint};
+use crate::word::{FarPlace, Slot, Stamp, State};
+use std::alloc::Layout;
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// While objects are passed, one miss in so many is swapped in, to see what becomes of it; and the young queue is so many times shorter.
+pub const SAMPLE: usize = 16;
+
+/// Young objects between two decisions.
+const WINDOW: usize = 1024;
+
+/// Passing begins when fewer than one young object in so many was used again, and ends when more than one in `ENDS` was.
+const BEGINS: usize = 4;
+const ENDS: usize = 3;
+
+/// Buffers that wait for the next object, at most.
+const BUFFERS: usize = 4;
+
+/// An object is passed if its buffer is at most this part of the budget.
+const BUFFER_SHARE: usize = 64;
+
+/// What has become of young objects that left, or had their turn.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Young {
+    /// Objects that were made, or written since they were fetched.
+    pub made: usize,
+    /// Objects that were fetched.
+    pub fetched: usize,
+    /// Of these, how many were used after the use that fetched them.
+    pub used_again: usize,
+}
+
+impl Young {
+    /// One more, with a far copy or without, hot or not.
+    pub fn count(&mut self, has_far_copy: bool, is_hot: bool) {
+        self.made += usize::from(!has_far_copy);
+        self.fetched += usize::from(has_far_copy);
+        self.used_again += usize::from(has_far_copy && is_hot);
+    }
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Admission {
+    passes: AtomicBool,
+    buffers: Mutex<Vec<Vec<u8>>>,
+    seen: Mutex<Young>,
+}
+
+impl Admission {
+    /// Whether objects are passed now.
+    #[inline]
+    pub(crate) fn passes(&self) -> bool {
+        self.passes.load(Ordering::Relaxed)
+    }
+
+    /// Some more young objects had their turn.
+    pub(crate) fn learn(&self, young: Young) {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.made += young.made;
+        seen.fetched += young.fetched;
+        seen.used_again += young.used_again;
+        if seen.made + seen.fetched < WINDOW {
+            return;
+        }
+        let Young { made, fetched, used_again } = std::mem::take(&mut *seen);
+        let passes = self.passes();
+        // Of all that missed, these are a sample.
+        let missed = fetched * if passes { SAMPLE } else { 1 };
+        let least = if passes { ENDS } else { BEGINS };
+        self.passes.store(made < missed && used_again * least < fetched, Ordering::Relaxed);
+    }
+
+    fn buffers(&self) -> MutexGuard<'_, Vec<Vec<u8>>> {
+        self.buffers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whether a miss is one of those that are swapped in to see what becomes of them. Another one of the objects each time the ghost clock moves on.
+fn is_sample(now: Stamp, slot: SlotId) -> bool {
+    let mixed = (slot.0 ^ u32::from(now.0) << 16).wrapping_mul(0x9e37_79b1);
+    (mixed >> 16) as usize % SAMPLE == 0
+}
+
+/// An object that is passed: a copy of its contents. The copy's place is charged to the budget.
+#[derive(Debug)]
+pub struct Passed<'m> {
+    memory: &'m Memory,
+    buffer: Vec<u8>,
+    contents: Range<usize>,
+}
+
+impl Passed<'_> {
+    /// The contents, aligned as they should be.
+    pub fn contents(&self) -> &[u8] {
+        &self.buffer[self.contents.clone()]
+    }
+}
+
+impl Drop for Passed<'_> {
+    fn drop(&mut self) {
+        let buffer = std::mem::take(&mut self.buffer);
+        let mut buffers = self.memory.admission.buffers();
+        if buffers.len() < BUFFERS {
+            buffers.push(buffer);
+        } else {
+            self.memory.budget.release(buffer.len());
+        }
+    }
+}
+
+impl Memory {
+    /// Whether objects that nobody has asked for lately are passed now.
+    pub fn passes(&self) -> bool {
+        self.admission.passes()
+    }
+
+    /// Says what has become of young objects.
+    pub fn learn(&self, young: Young) {
+        self.admission.learn(young);
+    }
+
+    /// Reads an object past the local heap, if that is the way now; else the caller derefs it. Nobody writes it while the caller looks at what is returned.
+    ///
+    /// # Errors
+    /// Those of a fetch. The object is where it was.
+    #[cold]
+    pub fn pass(&self, slot: &Slot, layout: Layout) -> Result<Option<Passed<'_>>> {
+        let seen = slot.load();
+        let State::Absent(place @ FarPlace::At(addr)) = seen.state() else { return Ok(None) };
+        let (now, ablations) = (self.ghost_now(), self.ablations());
+        if !self.passes()
+            || ablations.policy != Policy::S3Fifo
+            || ablations.first_reads == FirstReads::SwappedIn
+            || current_hint() == AccessHint::NonTemporal
+            || is_ghost(now, seen.stamp())
+            || is_sample(now, self.slots.id_of(slot))
+            || self.heap.is_roomy(&self.budget)
+            || !(self.far.servers().iter().all(|server| server.immediate().is_some()) || self.is_immediate(place))
+        {
+            return Ok(None);
+        }
+        let bytes = HEADER_BYTES + layout.size() + layout.align();
+        let Some(buffer) = self.passing_buffer(bytes) else { return Ok(None) };
+        #[cfg(farptr_zeal)]
+        self.legal_point();
+        let start = buffer.as_ptr() as usize;
+        let first = (start + HEADER_BYTES).next_multiple_of(layout.align()) - start;
+        let mut passed = Passed { memory: self, buffer, contents: first..first + layout.size() };
+        // Somebody else is bringing it in.
+        let Ok(claimed) = slot.claim_fetch(seen) else { return Ok(None) };
+        let image = &mut passed.buffer[first - HEADER_BYTES..first + layout.size()];
+        let fetched = self.fetch_image(addr, self.slots.id_of(slot), image);
+        if fetched.is_ok() {
+            self.advance_ghost_clock(HEADER_BYTES + layout.size());
+            let let_go = slot.pass_by(claimed, now);
+            debug_assert!(let_go.is_ok(), "a claimed word is changed by its claimer only");
+            self.count_miss(layout);
+            self.counters.bypassed.fetch_add(1, Ordering::Relaxed);
+        } else {
+            super::miss::give_back(slot, claimed);
+        }
+        fetched.map(|()| Some(passed))
+    }
+
+    /// A buffer of at least so many bytes, if the budget has that.
+    fn passing_buffer(&self, bytes: usize) -> Option<Vec<u8>> {
+        let waiting = self.admission.buffers().pop();
+        if let Some(buffer) = waiting {
+            if buffer.len() >= bytes {
+                return Some(buffer);
+            }
+            self.budget.release(buffer.len());
+        }
+        let bytes = bytes.next_power_of_two();
+        let fits = bytes <= self.budget.limit() / BUFFER_SHARE && self.try_charge(Party::Mutator, bytes);
+        fits.then(|| vec![0; bytes])
+    }
+
+    /// Gives up the buffers that wait for objects that are passed.
+    pub(super) fn drop_passing_buffers(&self) -> bool {
+        let buffers = std::mem::take(&mut *self.admission.buffers());
+        let any = !buffers.is_empty();
+        buffers.into_iter().for_each(|buffer| self.budget.release(buffer.len()));
+        any
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn young(fetched: usize, used_again: usize) -> Young {
+        Young { made: 0, fetched, used_again }
+    }
+
+    #[test]
+    fn passing_begins_where_few_are_used_again_and_ends_where_many_are() {
+        let admission = Admission::default();
+        let after = |young: Young| {
+            admission.learn(young);
+            admission.passes()
+        };
+        assert!(!after(young(WINDOW - 1, 0)), "not enough has been seen");
+        assert!(after(young(1, 0)), "none was used again");
+        assert!(after(young(WINDOW, WINDOW * 3 / 10)), "between the two marks it goes on");
+        assert!(!after(young(WINDOW, WINDOW * 2 / 5)));
+        assert!(!after(young(WINDOW, WINDOW * 3 / 10)), "between the two marks it does not begin");
+        assert!(after(young(WINDOW, WINDOW / 10)));
+    }
+
+    #[test]
+    fn nothing_is_passed_while_most_objects_are_new() {
+        let admission = Admission::default();
+        let after = |made: usize, fetched: usize| {
+            admission.learn(Young { made, fetched, used_again: 0 });
+            admission.passes()
+        };
+        assert!(!after(WINDOW, 0));
+        assert!(!after(WINDOW, WINDOW / 2));
+        assert!(after(WINDOW, 2 * WINDOW));
+        assert!(after(WINDOW, WINDOW / 8), "the fetched ones are a sample now");
+        assert!(!after(WINDOW, WINDOW / 32));
+    }
+}
