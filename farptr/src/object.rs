@@ -133,19 +133,33 @@ impl<T: ?Sized + FarPointee> Handle<T> {
         Ok(f(unsafe { contents.as_ref() }))
     }
 
-    /// As `with`, past the local heap if that is the way now: for callers that don't look at the object again themselves.
+    /// As `with`, past the local heap if that is the way now: for callers that don't look at the object again themselves. Then there is no scope around `f`.
     ///
     /// # Safety
     /// As for `with`.
     pub(crate) unsafe fn look<R>(&self, f: impl FnOnce(&T) -> R) -> Result<R> {
-        if !self.slot().load().is_present()
-            && let Some(passed) = self.memory().pass(self.slot(), self.layout())?
-        {
-            // SAFETY: as in `scan_past`.
-            return Ok(f(unsafe { &*T::from_raw(passed.contents().as_ptr().cast_mut(), self.meta) }));
-        }
         // SAFETY: passed on.
-        unsafe { self.with(f) }
+        match unsafe { self.look_past(f)? } {
+            Ok(result) => Ok(result),
+            // SAFETY: passed on.
+            Err(f) => unsafe { self.with(f) },
+        }
+    }
+
+    /// As `look`, past the local heap or not at all: then `f` comes back.
+    ///
+    /// # Safety
+    /// As for `with`.
+    #[inline]
+    pub(crate) unsafe fn look_past<R, F: FnOnce(&T) -> R>(&self, f: F) -> Result<Result<R, F>> {
+        if self.slot().load().is_present() {
+            return Ok(Err(f));
+        }
+        Ok(match self.memory().pass(self.slot(), self.layout())? {
+            // SAFETY: as in `scan_past`.
+            Some(passed) => Ok(f(unsafe { &*T::from_raw(passed.contents().as_ptr().cast_mut(), self.meta) })),
+            None => Err(f),
+        })
     }
 
     /// As `with`, for writing.

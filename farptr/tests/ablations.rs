@@ -4,7 +4,7 @@
 mod common;
 
 use common::zeal_contradicts;
-use farptr::ablations::{Ablations, FarLogWrites, Marks, Misses, Pages, Policy, Scans};
+use farptr::ablations::{Ablations, FarLogWrites, FirstReads, Marks, Misses, Pages, Policy, Scans};
 use farptr::{Builder, FarMemory, RemBox, RemVec};
 use farptr_runtime::TransportError;
 use farptr_runtime::transport::embedded::{EmbeddedConfig, EmbeddedTransport};
@@ -242,6 +242,24 @@ fn pages_are_small_where_they_are_to_be() {
     }
     let small = flags(Pages::Small);
     assert!(small.contains(" nh") && !small.contains(" hg"), "{small}");
+}
+
+#[test]
+fn first_reads_bring_in_all_that_they_miss() {
+    if zeal_contradicts("first_reads_bring_in_all_that_they_miss", "memory is never full") {
+        return;
+    }
+    let past = |first_reads| {
+        let mem = memory(Ablations { first_reads, ..Ablations::default() });
+        let boxes: Vec<_> = (0..8 * BUDGET as u64 / 512).map(|number| RemBox::new_in([number; 64], &mem)).collect();
+        // Each as far from its next turn as can be.
+        for _ in 0..3 {
+            boxes.iter().enumerate().for_each(|(number, object)| object.with(|object| assert_eq!(object[63], number as u64)));
+        }
+        mem.stats().bypassed_objects
+    };
+    assert_eq!(past(FirstReads::SwappedIn), 0);
+    assert!(past(FirstReads::Past) > 1000);
 }
 
 #[test]

@@ -6,7 +6,7 @@
 
 mod common;
 
-use common::{assert_empty, block_on, zeal_contradicts};
+use common::{assert_empty, block_on, numbers, zeal_contradicts};
 use farptr::faults::{Damage, FaultPlan, Faults, Immediate, Kind};
 use farptr::{Error, FarMemory, RemBox, RemHashMap, RemVec};
 
@@ -170,6 +170,40 @@ fn chunks_that_a_long_scan_reads_past_local_memory_are_checked() {
             assert_eq!(scan().expect("undamaged"), 4 << 17);
         }
         drop(vec);
+        assert_empty(&mem);
+    }
+}
+
+/// Where misses are copies from mapped memory; over others nothing is passed.
+#[test]
+fn objects_that_are_passed_are_checked() {
+    if zeal_contradicts("objects_that_are_passed_are_checked", "memory is never full") {
+        return;
+    }
+    for immediate in [Immediate::Hidden, Immediate::Faulty] {
+        let faults = Faults::new(FaultPlan { immediate, ..FaultPlan::new(1) });
+        let mem = memory(&faults);
+        let expected = contents(700);
+        let objects: Vec<_> = (0..8 << 10).map(|_| RemBox::from_slice_in(&expected, &mem)).collect();
+        let mut next = numbers(3);
+        let mut look = || objects[next() as usize % objects.len()].try_with(|far| assert!(far == &expected[..], "WRONG DATA"));
+        let passed = || mem.stats().bypassed_objects;
+        (0..20_000).for_each(|_| look().expect("undamaged"));
+        assert_eq!(passed() > 0, immediate == Immediate::Faulty, "{immediate:?}");
+        let (mut found, before) = (0, passed());
+        for byte in (0..HEADER + expected.len()).chain(0..HEADER + expected.len()) {
+            faults.damage_next_read(Damage::Flip { byte, mask: 1 << (byte % 8) });
+            while faults.ordered_damage() > 0 {
+                match look() {
+                    Err(Error::Corrupt { .. }) => found += 1,
+                    outcome => outcome.expect("undamaged"),
+                }
+            }
+            look().expect("undamaged");
+        }
+        assert_eq!(found, 2 * (HEADER + expected.len()), "{immediate:?}");
+        assert_eq!(passed() > before, immediate == Immediate::Faulty, "{immediate:?}");
+        drop(objects);
         assert_empty(&mem);
     }
 }

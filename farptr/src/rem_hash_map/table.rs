@@ -61,7 +61,7 @@ impl<K: Far, V: Far> Table<K, V> {
             if self.entries.hash(number) != hash {
                 return false;
             }
-            let here = self.entries.with(number, |entry| if is_key(&entry.0) { f.take().map(|f| f(entry)) } else { None });
+            let here = self.entries.look(number, |entry| if is_key(&entry.0) { f.take().map(|f| f(entry)) } else { None });
             found = here.transpose();
             found.is_some()
         });

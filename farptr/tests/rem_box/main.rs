@@ -6,6 +6,7 @@ mod dropped_futures;
 mod model;
 mod nested;
 mod panics;
+mod passed;
 
 use common::{assert_empty, churn, memory, numbers};
 use farptr::{Far, RemBox};

@@ -19,12 +19,12 @@
 #![forbid(unsafe_code)]
 
 use super::{Memory, is_ghost};
-use crate::addr::SlotId;
 use crate::ablations::{FirstReads, Policy};
+use crate::addr::SlotId;
 use crate::budget::Party;
 use crate::error::Result;
 use crate::heap::HEADER_BYTES;
-use crate::scope::{AccessHint, current_hint};
+use crate::scope::{AccessHint, current_hint, in_scope};
 use crate::word::{FarPlace, Slot, Stamp, State};
 use std::alloc::Layout;
 use std::ops::Range;
@@ -200,8 +200,13 @@ impl Memory {
             self.budget.release(buffer.len());
         }
         let bytes = bytes.next_power_of_two();
-        let fits = bytes <= self.budget.limit() / BUFFER_SHARE && self.try_charge(Party::Mutator, bytes);
-        fits.then(|| vec![0; bytes])
+        let mut charge = || self.try_charge(Party::Mutator, bytes).then_some(());
+        // It is kept, so that this happens once. A segment may have to leave for it.
+        let charged = match bytes <= self.budget.limit() / BUFFER_SHARE {
+            true if in_scope() => charge().is_some(),
+            fits => fits && self.with_room(bytes, charge).is_ok(),
+        };
+        charged.then(|| vec![0; bytes])
     }
 
     /// Gives up the buffers that wait for objects that are passed.
@@ -216,6 +221,18 @@ impl Memory {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_sample_is_one_in_so_many_and_another_each_time() {
+        let sample = |now| (0..1 << 14).filter(|slot| is_sample(Stamp(now), SlotId(*slot))).collect::<Vec<_>>();
+        for now in [0, 1, 2, 1000, u16::MAX] {
+            let (one, next) = (sample(now), sample(now.wrapping_add(1)));
+            let expected = (1 << 14) / SAMPLE;
+            assert!((expected * 3 / 4..expected * 5 / 4).contains(&one.len()), "{} at {now}", one.len());
+            let both = one.iter().filter(|slot| next.contains(slot)).count();
+            assert!(both < one.len() / 4, "{both} of {} at {now}", one.len());
+        }
+    }
 
     fn young(fetched: usize, used_again: usize) -> Young {
         Young { made: 0, fetched, used_again }

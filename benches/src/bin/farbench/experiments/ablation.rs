@@ -26,7 +26,8 @@ const READING: &str = "`as it is` is farptr; the other column has one mechanism 
     batching: each object is written by itself (updates of 512 B at random, over TCP). huge pages: behind the log and the slots (hits at random). requests sent together: 64 tasks miss, and each \
     request is sent by itself (4 KiB, over TCP). mapped memory without sessions: the same memory by submit and poll (4 KiB misses). evacuation on a thread of its own: rounds \
     run by who needs memory only (4 KiB misses). overlap: tasks miss one at a time instead of 64 together (4 KiB, over TCP). long scopes: a scope for each deref (hits). chunks: \
-    random elements of a vector with chunks of 16 KiB, and of 512 B. scans past local memory: sums over a vector, 10% local, in mapped memory; without, all that misses is swapped in.";
+    random elements of a vector with chunks of 16 KiB, and of 512 B. scans past local memory: sums over a vector, 10% local, in mapped memory; without, all that misses is swapped in. \
+    reads past local memory: 4 KiB misses, 25% local, in mapped memory; without, all that misses is swapped in.";
 
 const AIFM_LIKE: &str = "`AIFM-like` is farptr with what came after AIFM off: CLOCK, of one bit, instead of S3-FIFO; evacuation from 12% to 22% free, with 3% kept; each object written by \
     itself; each request sent by itself, one miss for each task. It is not AIFM, which was never measured here: slots, scopes, the log and the transports are farptr's, and there is no prefetch \
@@ -56,7 +57,7 @@ fn run(bench: &mut Bench<'_>) -> Outcome {
     NOT_YET.into_iter().for_each(|(what, why)| bench.missing(what, why));
     let mut figure = Figure::new("off", "One mechanism off", Axis::Names(""), Unit::PER_SECOND, READING);
     let data = bench.size() / 2;
-    bench.plan(31);
+    bench.plan(33);
     let none = Ablations::default();
     skewed(bench, &mut figure, "S3-FIFO, not arrival order", data, Ablations { policy: Policy::ArrivalOrder, ..none })?;
     skewed(bench, &mut figure, "S3-FIFO, not CLOCK", data, Ablations { policy: Policy::Clock, ..none })?;
@@ -71,6 +72,7 @@ fn run(bench: &mut Bench<'_>) -> Outcome {
     scopes(bench, &mut figure)?;
     chunks(bench, &mut figure, data)?;
     scans(bench, &mut figure, data)?;
+    first_reads(bench, &mut figure, data)?;
     bench.keep(figure);
     aifm_like(bench, data)
 }
@@ -171,6 +173,14 @@ fn scans(bench: &mut Bench<'_>, figure: &mut Figure, data: usize) -> Outcome {
         }
     };
     pair(bench, figure, "scans past local memory", summed(on), summed(off))
+}
+
+fn first_reads(bench: &mut Bench<'_>, figure: &mut Figure, data: usize) -> Outcome {
+    let budget = bench.budget(data, 25);
+    let on = bench.memory(Kind::Shm, budget)?;
+    let off = ablated(bench, Kind::Shm, budget, Ablations { first_reads: FirstReads::SwappedIn, ..Ablations::default() })?;
+    let reads = |mut reads: FarReads<512>| move || Ok(reads.read(64).map(|()| 64)?);
+    pair(bench, figure, "reads past local memory", reads(FarReads::fill(&on, data)?), reads(FarReads::fill(&off, data)?))
 }
 
 /// Misses of 64 tasks, over TCP.
