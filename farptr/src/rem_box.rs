@@ -228,6 +228,9 @@ impl<T: ?Sized + FarPointee> RemBox<T> {
 
     /// Calls `f` with the value, in a scope of its own. Waits for local memory if need be.
     ///
+    /// A far value may be read without being swapped in, and is far afterwards as before: when local memory is full, hardly anything that is read is read again soon, nobody has asked for this value
+    /// lately, and its bytes are mapped in this process. [`Stats::bypassed_objects`](crate::Stats::bypassed_objects) counts these.
+    ///
     /// # Errors
     /// `OutOfLocalMemory` if none is freed in time; `Transport` and `Corrupt` if the value can't be fetched.
     pub fn try_with<R>(&self, f: impl FnOnce(&T) -> R) -> Result<R> {

@@ -71,7 +71,7 @@ fn late_writes_overwrite_nothing() {
 /// Writes that arrive in part, before their session dies.
 #[test]
 fn torn_writes_have_not_arrived() {
-    let happened: u64 = (1..6).map(|seed| nothing_is_lost(seed, Rates::NONE.with(Kind::TornWrite, 1500), Kind::TornWrite)).sum();
+    let happened: u64 = (1..9).map(|seed| nothing_is_lost(seed, Rates::NONE.with(Kind::TornWrite, 1500), Kind::TornWrite)).sum();
     assert!(happened > 50, "{happened}");
 }
 

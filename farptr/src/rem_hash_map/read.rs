@@ -85,7 +85,8 @@ impl<K: Far + Eq + Hash, V: Far, S: BuildHasher> RemHashMap<K, V, S> {
         K: Borrow<Q>,
         Q: Hash + Eq + ?Sized,
     {
-        Ok(self.table.find_with(self.hash_of(key), |other| other.borrow() == key, |_| ())?.is_some())
+        // Brought in: who asks this usually asks for the value next.
+        Ok(self.table.find(self.hash_of(key), |other| other.borrow() == key)?.is_some())
     }
 
     /// Calls `f` with the value of `key`, in a scope of its own. Waits for local memory if need be.
@@ -102,6 +103,8 @@ impl<K: Far + Eq + Hash, V: Far, S: BuildHasher> RemHashMap<K, V, S> {
     }
 
     /// Calls `f` with the value of `key`, in a scope of its own. Waits for local memory if need be. `None` if the key is not there.
+    ///
+    /// A far entry may be read without being swapped in, as by [`RemBox::try_with`](crate::RemBox::try_with).
     ///
     /// # Errors
     /// `OutOfLocalMemory` if none is freed in time, or, inside another scope, `ScopeExhausted`; `Transport` and `Corrupt` if an entry can't be

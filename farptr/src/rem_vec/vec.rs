@@ -221,6 +221,8 @@ impl<T: Far> RemVec<T> {
 
     /// Calls `f` with element `index`, in a scope of its own; `None` past the end. Waits for local memory if need be.
     ///
+    /// A far chunk may be read without being swapped in, as by [`RemBox::try_with`](crate::RemBox::try_with).
+    ///
     /// # Errors
     /// `OutOfLocalMemory` if none is freed in time; `Transport` and `Corrupt` if the chunk can't be fetched.
     pub fn try_with<R>(&self, index: usize, f: impl FnOnce(&T) -> R) -> Result<Option<R>> {

@@ -150,13 +150,13 @@ fn closures_may_panic_and_read_others_and_the_same_again() {
                     in_closure(try_read(&boxes, other));
                     in_closure(try_read(&boxes, number));
                     inner.set(inner.get() + 1);
-                    if object[0] % 3 == 0 {
+                    if object[0].is_multiple_of(3) {
                         std::panic::resume_unwind(Box::new("enough"));
                     }
                     assert_eq!(object[63], number as u64);
                 });
             }));
-            assert_eq!(ends.is_err(), number % 3 == 0);
+            assert_eq!(ends.is_err(), number.is_multiple_of(3));
         }
     });
     assert_eq!(inner.get(), 2000);

@@ -4,7 +4,7 @@
 use super::mutator::Mutator;
 use super::world::{FIRST, World};
 use super::{check, saw};
-use crate::word::{State, Word};
+use crate::word::{Stamp, State, Word};
 use loom::thread;
 use std::rc::Rc;
 
@@ -42,6 +42,29 @@ fn failed_fetch_is_tried_by_the_next() {
         let world = World::with_absent();
         let (reader, failing) = (Mutator::new(&world, 0), Rc::clone(&world));
         let first = thread::spawn(move || fail_to_fetch(&failing));
+        assert_eq!(reader.scope(|| reader.read()), FIRST);
+        first.join().unwrap();
+        world.check_end(Some(FIRST));
+    });
+}
+
+/// One reads the object past the local heap, and another means to keep it: whoever claims it, both see it, and it is where the word says.
+#[test]
+fn an_object_that_is_passed_is_fetched_by_the_next() {
+    check(3, &["fetched", "joined", "passed"], || {
+        let world = World::with_absent();
+        let (reader, passing) = (Mutator::new(&world, 0), Rc::clone(&world));
+        let first = thread::spawn(move || {
+            let word = passing.slot.load();
+            if matches!(word.state(), State::Absent(_))
+                && let Ok(claimed) = passing.slot.claim_fetch(word)
+            {
+                let now = Stamp(word.stamp().0.wrapping_add(1));
+                let passed = passing.slot.pass_by(claimed, now).expect("a claimed word is changed by its claimer only");
+                assert!(passed.state() == word.state() && passed.stamp() == now);
+                saw("passed");
+            }
+        });
         assert_eq!(reader.scope(|| reader.read()), FIRST);
         first.join().unwrap();
         world.check_end(Some(FIRST));

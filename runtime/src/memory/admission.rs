@@ -106,7 +106,7 @@ impl Admission {
 /// Whether a miss is one of those that are swapped in to see what becomes of them. Another one of the objects each time the ghost clock moves on.
 fn is_sample(now: Stamp, slot: SlotId) -> bool {
     let mixed = (slot.0 ^ u32::from(now.0) << 16).wrapping_mul(0x9e37_79b1);
-    (mixed >> 16) as usize % SAMPLE == 0
+    ((mixed >> 16) as usize).is_multiple_of(SAMPLE)
 }
 
 /// An object that is passed: a copy of its contents. The copy's place is charged to the budget.
@@ -200,7 +200,7 @@ impl Memory {
             self.budget.release(buffer.len());
         }
         let bytes = bytes.next_power_of_two();
-        let mut charge = || self.try_charge(Party::Mutator, bytes).then_some(());
+        let charge = || self.try_charge(Party::Mutator, bytes).then_some(());
         // It is kept, so that this happens once. A segment may have to leave for it.
         let charged = match bytes <= self.budget.limit() / BUFFER_SHARE {
             true if in_scope() => charge().is_some(),

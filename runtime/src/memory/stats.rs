@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub struct Counters {
     /// Objects swapped in because a deref missed.
     pub misses: CachePadded<AtomicU64>,
-    /// Of these, how many a long scan read past the local heap.
+    /// Of these, how many a long scan, or a read of what nobody had asked for lately, fetched past the local heap.
     pub bypassed: AtomicU64,
     /// Bytes of their contents.
     pub swapped_in_bytes: AtomicU64,
@@ -48,7 +48,7 @@ pub struct Stats {
     pub far_borrowed_bytes: u64,
     /// Objects swapped in because a deref missed.
     pub misses: u64,
-    /// Of these, how many a long scan read without giving them a place in local memory, which was full.
+    /// Of these, how many were read without a place in local memory, which was full: by long scans, and where hardly anything is read again soon.
     pub bypassed_objects: u64,
     /// Bytes of the contents of all that missed.
     pub swapped_in_bytes: u64,

@@ -9,7 +9,7 @@ use crate::figure::{Axis, Figure, Role, Unit};
 use crate::singly::one_by_one;
 use crate::subject::Subject;
 use crate::transport::Kind;
-use farptr::ablations::{Ablations, FarLogWrites, Marks, Misses, Pages, Policy, Scans};
+use farptr::ablations::{Ablations, FarLogWrites, FirstReads, Marks, Misses, Pages, Policy, Scans};
 use farptr::{FarMemory, RemBox, RemVec};
 use farptr_benches::random::{Random, object, zipf};
 use farptr_benches::reads::FarReads;
