@@ -83,6 +83,8 @@ pub struct Heap {
     committed: AtomicUsize,
     /// Whether fewer segments than the low watermark are left.
     low: AtomicBool,
+    /// See `is_roomy`.
+    roomy: AtomicBool,
     watermarks: Watermarks,
     /// Who is told before pages are given back.
     known_to: Vec<Arc<dyn LocalMemory>>,
@@ -103,6 +105,11 @@ impl Watermarks {
     fn for_heap(capacity: usize, reserve: usize, lead: usize) -> Self {
         let lead = lead.min(capacity / 16).max(1);
         Watermarks { low: reserve + lead, high: reserve + 2 * lead }
+    }
+
+    /// More than this is never left by evacuation alone.
+    fn roomy(self) -> usize {
+        self.high + (self.high - self.low)
     }
 
     /// AIFM's, above the reserve as well.
@@ -146,6 +153,7 @@ impl Heap {
             busy: (0..count).map(|_| AtomicU32::new(0)).collect(),
             committed: AtomicUsize::new(0),
             low: AtomicBool::new(false),
+            roomy: AtomicBool::new(true),
             watermarks: Watermarks::for_heap(count, reserve, (LEAD_BYTES / segment_bytes).max(shards)),
             known_to: Vec::new(),
         })
@@ -251,6 +259,7 @@ impl Heap {
         let mut segments = lock(&self.segments);
         let available = self.available(&segments, budget);
         self.low.store(available <= self.watermarks.low, Ordering::Relaxed);
+        self.roomy.store(available > self.watermarks.roomy(), Ordering::Relaxed);
         if available <= self.floor(party) {
             return Err(NoRoom);
         }
@@ -339,7 +348,11 @@ impl Heap {
     pub unsafe fn free(&self, id: SegmentId) {
         // SAFETY: by contract nobody refers to any of its bytes, and it is in no queue.
         unsafe { poison::given_up(self.base_of(id), self.segment_bytes) };
-        lock(&self.segments).free.push(id);
+        let mut segments = lock(&self.segments);
+        segments.free.push(id);
+        if segments.free.len() > self.watermarks.roomy() {
+            self.roomy.store(true, Ordering::Relaxed);
+        }
     }
 
     /// Gives up to `bytes` of free committed segments back to kernel and budget, for tables or large objects; keeps the evacuator's
@@ -390,10 +403,11 @@ impl Heap {
         self.low.load(Ordering::Relaxed)
     }
 
-    /// Whether more is free than evacuation leaves behind, its last round included, so that an object more takes its place from nobody.
-    pub fn is_roomy(&self, budget: &Budget) -> bool {
-        let Watermarks { low, high } = self.watermarks;
-        self.available_segments(budget) > high + (high - low)
+    /// Whether more is free than evacuation leaves behind, its last round included, so that an object more takes its place from nobody. As it was when a segment was last opened
+    /// or freed.
+    #[inline]
+    pub fn is_roomy(&self) -> bool {
+        self.roomy.load(Ordering::Relaxed)
     }
 
     /// Evacuation has caught up, for now.

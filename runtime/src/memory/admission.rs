@@ -26,10 +26,12 @@ use crate::error::Result;
 use crate::heap::HEADER_BYTES;
 use crate::scope::{AccessHint, current_hint, in_scope};
 use crate::word::{FarPlace, Slot, Stamp, State};
+use crossbeam_utils::atomic::AtomicCell;
 use std::alloc::Layout;
+use std::fmt;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
 /// While objects are passed, one miss in so many is swapped in, to see what becomes of it; and the young queue is so many times shorter.
 pub const SAMPLE: usize = 16;
@@ -67,11 +69,19 @@ impl Young {
     }
 }
 
-#[derive(Debug, Default)]
+/// What is known of how objects are used, and buffers for those that are passed.
+#[derive(Default)]
 pub(crate) struct Admission {
     passes: AtomicBool,
-    buffers: Mutex<Vec<Vec<u8>>>,
+    /// Those that wait for the next object.
+    buffers: [AtomicCell<Option<Box<Buffer>>>; BUFFERS],
     seen: Mutex<Young>,
+}
+
+impl fmt::Debug for Admission {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Admission").field("passes", &self.passes).field("seen", &self.seen).finish_non_exhaustive()
+    }
 }
 
 impl Admission {
@@ -98,8 +108,14 @@ impl Admission {
         self.passes.store(made < missed && used_again * least < fetched, Ordering::Relaxed);
     }
 
-    fn buffers(&self) -> MutexGuard<'_, Vec<Vec<u8>>> {
-        self.buffers.lock().unwrap_or_else(PoisonError::into_inner)
+    fn take_buffer(&self) -> Option<Box<Buffer>> {
+        self.buffers.iter().find_map(AtomicCell::take)
+    }
+
+    /// Keeps a buffer for the next object. Returns one if there were enough.
+    fn keep(&self, buffer: Box<Buffer>) -> Option<Box<Buffer>> {
+        // Each place takes what the one before it had.
+        self.buffers.iter().try_fold(buffer, |buffer, place| place.swap(Some(buffer)))
     }
 }
 
@@ -109,29 +125,30 @@ fn is_sample(now: Stamp, slot: SlotId) -> bool {
     ((mixed >> 16) as usize).is_multiple_of(SAMPLE)
 }
 
+/// Room for an object that is passed, charged to the budget.
+#[derive(Debug)]
+struct Buffer(Vec<u8>);
+
 /// An object that is passed: a copy of its contents. The copy's place is charged to the budget.
 #[derive(Debug)]
 pub struct Passed<'m> {
     memory: &'m Memory,
-    buffer: Vec<u8>,
+    /// Until it is dropped.
+    buffer: Option<Box<Buffer>>,
     contents: Range<usize>,
 }
 
 impl Passed<'_> {
     /// The contents, aligned as they should be.
     pub fn contents(&self) -> &[u8] {
-        &self.buffer[self.contents.clone()]
+        self.buffer.as_ref().map_or(&[], |buffer| &buffer.0[self.contents.clone()])
     }
 }
 
 impl Drop for Passed<'_> {
     fn drop(&mut self) {
-        let buffer = std::mem::take(&mut self.buffer);
-        let mut buffers = self.memory.admission.buffers();
-        if buffers.len() < BUFFERS {
-            buffers.push(buffer);
-        } else {
-            self.memory.budget.release(buffer.len());
+        if let Some(one_too_many) = self.buffer.take().and_then(|buffer| self.memory.admission.keep(buffer)) {
+            self.memory.budget.release(one_too_many.0.len());
         }
     }
 }
@@ -162,22 +179,26 @@ impl Memory {
             || current_hint() == AccessHint::NonTemporal
             || is_ghost(now, seen.stamp())
             || is_sample(now, self.slots.id_of(slot))
-            || self.heap.is_roomy(&self.budget)
+            || self.heap.is_roomy()
             || !(self.far.servers().iter().all(|server| server.immediate().is_some()) || self.is_immediate(place))
         {
             return Ok(None);
         }
         let bytes = HEADER_BYTES + layout.size() + layout.align();
-        let Some(buffer) = self.passing_buffer(bytes) else { return Ok(None) };
+        let Some(mut buffer) = self.passing_buffer(bytes) else { return Ok(None) };
         #[cfg(farptr_zeal)]
         self.legal_point();
-        let start = buffer.as_ptr() as usize;
+        let start = buffer.0.as_ptr() as usize;
         let first = (start + HEADER_BYTES).next_multiple_of(layout.align()) - start;
-        let mut passed = Passed { memory: self, buffer, contents: first..first + layout.size() };
+        let contents = first..first + layout.size();
+        let claim = slot.claim_fetch(seen);
+        let fetched = claim.map(|_| {
+            let image = &mut buffer.0[first - HEADER_BYTES..contents.end];
+            self.fetch_image(addr, self.slots.id_of(slot), image)
+        });
+        let passed = Passed { memory: self, buffer: Some(buffer), contents };
         // Somebody else is bringing it in.
-        let Ok(claimed) = slot.claim_fetch(seen) else { return Ok(None) };
-        let image = &mut passed.buffer[first - HEADER_BYTES..first + layout.size()];
-        let fetched = self.fetch_image(addr, self.slots.id_of(slot), image);
+        let (Ok(claimed), Ok(fetched)) = (claim, fetched) else { return Ok(None) };
         if fetched.is_ok() {
             self.advance_ghost_clock(HEADER_BYTES + layout.size());
             let let_go = slot.pass_by(claimed, now);
@@ -191,13 +212,12 @@ impl Memory {
     }
 
     /// A buffer of at least so many bytes, if the budget has that.
-    fn passing_buffer(&self, bytes: usize) -> Option<Vec<u8>> {
-        let waiting = self.admission.buffers().pop();
-        if let Some(buffer) = waiting {
-            if buffer.len() >= bytes {
+    fn passing_buffer(&self, bytes: usize) -> Option<Box<Buffer>> {
+        if let Some(buffer) = self.admission.take_buffer() {
+            if buffer.0.len() >= bytes {
                 return Some(buffer);
             }
-            self.budget.release(buffer.len());
+            self.budget.release(buffer.0.len());
         }
         let bytes = bytes.next_power_of_two();
         let charge = || self.try_charge(Party::Mutator, bytes).then_some(());
@@ -206,14 +226,16 @@ impl Memory {
             true if in_scope() => charge().is_some(),
             fits => fits && self.with_room(bytes, charge).is_ok(),
         };
-        charged.then(|| vec![0; bytes])
+        charged.then(|| Box::new(Buffer(vec![0; bytes])))
     }
 
     /// Gives up the buffers that wait for objects that are passed.
     pub(super) fn drop_passing_buffers(&self) -> bool {
-        let buffers = std::mem::take(&mut *self.admission.buffers());
-        let any = !buffers.is_empty();
-        buffers.into_iter().for_each(|buffer| self.budget.release(buffer.len()));
+        let mut any = false;
+        while let Some(buffer) = self.admission.take_buffer() {
+            self.budget.release(buffer.0.len());
+            any = true;
+        }
         any
     }
 }

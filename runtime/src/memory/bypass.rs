@@ -62,7 +62,7 @@ impl<'m> Bypass<'m> {
         let seen = slot.load();
         let State::Absent(FarPlace::At(addr)) = seen.state() else { return Ok(Route::ThroughHeap(AccessHint::NonTemporal)) };
         self.missed = self.missed.saturating_add(1);
-        if memory.heap.is_roomy(&memory.budget) || memory.ablations().scans == Scans::SwappedIn {
+        if memory.heap.is_roomy() || memory.ablations().scans == Scans::SwappedIn {
             return Ok(Route::ThroughHeap(AccessHint::NonTemporal));
         }
         // In a scope there is no waiting for a place.
