@@ -9,7 +9,8 @@
 //! # When
 //! What a pass saves is a third to a half of a miss; what it loses is one miss of each object that would have been used again while it was young. So it pays
 //! as long as fewer than about a third of the young are used again: [`Admission::learn`], with a margin, and some distance between on and off. To know it also while objects are passed,
-//! one miss of [`SAMPLE`] is swapped in nevertheless, and the young queue is as much shorter, so that these stay as long as all would.
+//! one miss of [`SAMPLE`] is swapped in nevertheless, and the young queue is as much shorter, so that these stay as long as all would. References in scopes must last, so what they
+//! miss is always swapped in; where that is most of the misses, the queue is as long as ever.
 //! Objects that are new belong to the young queue as well and are never passed; while they are most of it, nothing is.
 //!
 //! Only where a miss is a copy, from memory that is mapped here: where each is a message of some 10 us, an added miss costs more than a pass saves. Not for large objects. Not while there is room
@@ -30,11 +31,11 @@ use crossbeam_utils::atomic::AtomicCell;
 use std::alloc::Layout;
 use std::fmt;
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-/// While objects are passed, one miss in so many is swapped in, to see what becomes of it; and the young queue is so many times shorter.
-pub const SAMPLE: usize = 16;
+/// While objects are passed, one miss in so many is swapped in, to see what becomes of it.
+const SAMPLE: usize = 16;
 
 /// Young objects between two decisions.
 const WINDOW: usize = 1024;
@@ -70,12 +71,27 @@ impl Young {
 }
 
 /// What is known of how objects are used, and buffers for those that are passed.
-#[derive(Default)]
 pub(crate) struct Admission {
     passes: AtomicBool,
+    thinned: AtomicUsize,
     /// Those that wait for the next object.
     buffers: [AtomicCell<Option<Box<Buffer>>>; BUFFERS],
-    seen: Mutex<Young>,
+    seen: Mutex<Seen>,
+}
+
+/// Since the last decision.
+#[derive(Debug, Default)]
+struct Seen {
+    young: Young,
+    /// Objects that had been passed by then.
+    passed: u64,
+}
+
+impl Default for Admission {
+    fn default() -> Self {
+        let (passes, thinned) = (AtomicBool::new(false), AtomicUsize::new(1));
+        Admission { passes, thinned, buffers: Default::default(), seen: Mutex::default() }
+    }
 }
 
 impl fmt::Debug for Admission {
@@ -87,25 +103,38 @@ impl fmt::Debug for Admission {
 impl Admission {
     /// Whether objects are passed now.
     #[inline]
-    pub(crate) fn passes(&self) -> bool {
+    fn passes(&self) -> bool {
         self.passes.load(Ordering::Relaxed)
     }
 
-    /// Some more young objects had their turn.
-    pub(crate) fn learn(&self, young: Young) {
+    /// How many times fewer objects come to the young queue than would without passing.
+    fn thinned(&self) -> usize {
+        self.thinned.load(Ordering::Relaxed)
+    }
+
+    /// Some more young objects had their turn; so many objects have been passed so far.
+    fn learn(&self, young: Young, passed: u64) {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        seen.made += young.made;
-        seen.fetched += young.fetched;
-        seen.used_again += young.used_again;
-        if seen.made + seen.fetched < WINDOW {
+        seen.young.made += young.made;
+        seen.young.fetched += young.fetched;
+        seen.young.used_again += young.used_again;
+        if seen.young.made + seen.young.fetched < WINDOW {
             return;
         }
-        let Young { made, fetched, used_again } = std::mem::take(&mut *seen);
-        let passes = self.passes();
-        // Of all that missed, these are a sample.
-        let missed = fetched * if passes { SAMPLE } else { 1 };
-        let least = if passes { ENDS } else { BEGINS };
-        self.passes.store(made < missed && used_again * least < fetched, Ordering::Relaxed);
+        let before = std::mem::replace(&mut *seen, Seen { young: Young::default(), passed });
+        let Young { made, fetched, used_again } = before.young;
+        let missed = fetched + passed.wrapping_sub(before.passed) as usize;
+        let passed_before = self.passes();
+        let least = if passed_before { ENDS } else { BEGINS };
+        let passes = made < missed && used_again * least < fetched;
+        // Reads in scopes, and awaited ones, come to the young queue as ever.
+        let thinned = match (passes, passed_before) {
+            (true, true) => (missed / fetched.max(1)).clamp(1, SAMPLE),
+            (true, false) => SAMPLE,
+            (false, _) => 1,
+        };
+        self.passes.store(passes, Ordering::Relaxed);
+        self.thinned.store(thinned, Ordering::Relaxed);
     }
 
     fn take_buffer(&self) -> Option<Box<Buffer>> {
@@ -154,14 +183,24 @@ impl Drop for Passed<'_> {
 }
 
 impl Memory {
-    /// Whether objects that nobody has asked for lately are passed now.
-    pub fn passes(&self) -> bool {
-        self.admission.passes()
+    /// How many times fewer objects come to the young queue than would if none were passed, so that it is to be as much shorter: 1 to 16.
+    pub fn young_thinned(&self) -> usize {
+        self.admission.thinned()
     }
 
     /// Says what has become of young objects.
     pub fn learn(&self, young: Young) {
-        self.admission.learn(young);
+        if self.may_pass() {
+            self.admission.learn(young, self.counters.passed.load(Ordering::Relaxed));
+        }
+    }
+
+    /// Whether objects may be passed at all: whether misses are copies.
+    fn may_pass(&self) -> bool {
+        let ablations = self.ablations();
+        ablations.policy == Policy::S3Fifo
+            && ablations.first_reads == FirstReads::Past
+            && self.far.servers().iter().all(|server| server.immediate().is_some())
     }
 
     /// Reads an object past the local heap, if that is the way now; else the caller derefs it. Nobody writes it while the caller looks at what is returned.
@@ -171,16 +210,13 @@ impl Memory {
     #[cold]
     pub fn pass(&self, slot: &Slot, layout: Layout) -> Result<Option<Passed<'_>>> {
         let seen = slot.load();
-        let State::Absent(place @ FarPlace::At(addr)) = seen.state() else { return Ok(None) };
-        let (now, ablations) = (self.ghost_now(), self.ablations());
-        if !self.passes()
-            || ablations.policy != Policy::S3Fifo
-            || ablations.first_reads == FirstReads::SwappedIn
+        let State::Absent(FarPlace::At(addr)) = seen.state() else { return Ok(None) };
+        let now = self.ghost_now();
+        if !self.admission.passes()
             || current_hint() == AccessHint::NonTemporal
             || is_ghost(now, seen.stamp())
             || is_sample(now, self.slots.id_of(slot))
             || self.heap.is_roomy()
-            || !(self.far.servers().iter().all(|server| server.immediate().is_some()) || self.is_immediate(place))
         {
             return Ok(None);
         }
@@ -204,7 +240,7 @@ impl Memory {
             let let_go = slot.pass_by(claimed, now);
             debug_assert!(let_go.is_ok(), "a claimed word is changed by its claimer only");
             self.count_miss(layout);
-            self.counters.bypassed.fetch_add(1, Ordering::Relaxed);
+            self.counters.passed.fetch_add(1, Ordering::Relaxed);
         } else {
             super::miss::give_back(slot, claimed);
         }
@@ -264,7 +300,7 @@ mod tests {
     fn passing_begins_where_few_are_used_again_and_ends_where_many_are() {
         let admission = Admission::default();
         let after = |young: Young| {
-            admission.learn(young);
+            admission.learn(young, 0);
             admission.passes()
         };
         assert!(!after(young(WINDOW - 1, 0)), "not enough has been seen");
@@ -276,16 +312,36 @@ mod tests {
     }
 
     #[test]
+    fn the_young_queue_is_as_much_shorter_as_less_comes_to_it() {
+        let admission = Admission::default();
+        let mut passed = 0;
+        let mut after = |used_again: usize, more: usize| {
+            passed += more as u64;
+            admission.learn(young(WINDOW, used_again), passed);
+            admission.thinned()
+        };
+        assert_eq!(after(WINDOW, 0), 1);
+        assert_eq!(after(0, 0), SAMPLE, "from now on a sample comes");
+        assert_eq!(after(0, 15 * WINDOW), SAMPLE);
+        assert_eq!(after(0, 40 * WINDOW), SAMPLE, "no shorter than for a sample");
+        assert_eq!(after(0, 3 * WINDOW), 4, "three in four are passed");
+        assert_eq!(after(0, 0), 1, "all that misses comes, for references");
+        assert_eq!(after(WINDOW, 5 * WINDOW), 1, "from now on all comes");
+    }
+
+    #[test]
     fn nothing_is_passed_while_most_objects_are_new() {
         let admission = Admission::default();
-        let after = |made: usize, fetched: usize| {
-            admission.learn(Young { made, fetched, used_again: 0 });
+        let mut passed = 0;
+        let mut after = |made: usize, fetched: usize, more: usize| {
+            passed += more as u64;
+            admission.learn(Young { made, fetched, used_again: 0 }, passed);
             admission.passes()
         };
-        assert!(!after(WINDOW, 0));
-        assert!(!after(WINDOW, WINDOW / 2));
-        assert!(after(WINDOW, 2 * WINDOW));
-        assert!(after(WINDOW, WINDOW / 8), "the fetched ones are a sample now");
-        assert!(!after(WINDOW, WINDOW / 32));
+        assert!(!after(WINDOW, 0, 0));
+        assert!(!after(WINDOW, WINDOW / 2, 0));
+        assert!(after(WINDOW, 2 * WINDOW, 0));
+        assert!(after(WINDOW, WINDOW / 8, WINDOW), "with those that were passed, more are read than made");
+        assert!(!after(WINDOW, WINDOW / 8, WINDOW / 2));
     }
 }

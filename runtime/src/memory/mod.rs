@@ -31,7 +31,7 @@ mod zeal;
 mod tests;
 
 pub use access::Intent;
-pub use admission::{Passed, SAMPLE, Young};
+pub use admission::{Passed, Young};
 pub use bypass::{Bypass, Route, SHORT_SCAN};
 pub use object::{NewObject, Origin};
 pub use room::Relief;

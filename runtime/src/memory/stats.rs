@@ -10,8 +10,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub struct Counters {
     /// Objects swapped in because a deref missed.
     pub misses: CachePadded<AtomicU64>,
-    /// Of these, how many a long scan, or a read of what nobody had asked for lately, fetched past the local heap.
+    /// Of these, how many a long scan read past the local heap.
     pub bypassed: AtomicU64,
+    /// Of these, how many were passed by a read of what nobody had asked for lately.
+    pub passed: AtomicU64,
     /// Bytes of their contents.
     pub swapped_in_bytes: AtomicU64,
     /// Objects that left the local heap.
@@ -83,7 +85,7 @@ impl Memory {
             far_live_bytes: self.far.live_bytes(),
             far_borrowed_bytes: self.far.borrowed_bytes(),
             misses: get(&counters.misses),
-            bypassed_objects: get(&counters.bypassed),
+            bypassed_objects: get(&counters.bypassed) + get(&counters.passed),
             swapped_in_bytes: get(&counters.swapped_in_bytes),
             evacuated_objects: get(&counters.evacuated),
             written_back_objects: get(&counters.written_back),
