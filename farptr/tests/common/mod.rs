@@ -41,6 +41,15 @@ pub(crate) fn assert_empty(memory: &FarMemory) {
     assert_eq!((stats.local_used_bytes, stats.far_live_bytes, stats.far_borrowed_bytes), (0, 0, 0), "{stats:?}");
 }
 
+/// How many objects missed, and how many of these were read past local memory.
+pub(crate) fn counted(memory: &FarMemory, read: impl FnOnce()) -> (u64, u64) {
+    let before = memory.stats();
+    read();
+    let after = memory.stats();
+    assert!(after.local_used_bytes <= after.local_budget_bytes, "{after:?}");
+    (after.misses - before.misses, after.bypassed_objects - before.bypassed_objects)
+}
+
 /// No scope is open, and whatever is not pinned leaves.
 pub(crate) fn assert_released(memory: &FarMemory) {
     assert!(!farptr_runtime::scope::in_scope(), "a scope was left open");

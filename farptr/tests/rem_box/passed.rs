@@ -1,6 +1,6 @@
 //! Reads spread over more than fits go past local memory, and nobody can tell but by the counters.
 
-use crate::common::{self, assert_empty, numbers, zeal_contradicts};
+use crate::common::{self, assert_empty, counted, numbers, zeal_contradicts};
 use farptr::{Error, Far, FarMemory, RemBox, RemHashMap, RemVec};
 use std::cell::Cell;
 use std::hint::black_box;
@@ -36,15 +36,6 @@ fn in_closure(read: Result<(), Error>) {
 fn spread(boxes: &[RemBox<[u64; 64]>]) {
     let mut next = numbers(3);
     (0..2 * COUNT).for_each(|_| read(boxes, next() as usize % COUNT));
-}
-
-/// How many missed, and how many of these went past local memory.
-fn counted(mem: &FarMemory, read: impl FnOnce()) -> (u64, u64) {
-    let before = mem.stats();
-    read();
-    let after = mem.stats();
-    assert!(after.local_used_bytes <= after.local_budget_bytes, "{after:?}");
-    (after.misses - before.misses, after.bypassed_objects - before.bypassed_objects)
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Scans of more than fits read past local memory, and nobody can tell but by the counters.
 
-use crate::common::{assert_empty, memory, numbers, zeal_contradicts};
+use crate::common::{assert_empty, counted, memory, numbers, zeal_contradicts};
 use farptr::{Far, FarMemory, RemBox, RemVec};
 use std::hint::black_box;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -25,15 +25,6 @@ fn scan(vec: &RemVec<u64>) {
         next += slice.len() as u64;
     });
     assert_eq!(next, vec.len() as u64);
-}
-
-/// How many missed, and how many of these were read past local memory.
-fn counted(mem: &FarMemory, scan: impl FnOnce()) -> (u64, u64) {
-    let before = mem.stats();
-    scan();
-    let after = mem.stats();
-    assert!(after.local_used_bytes <= after.local_budget_bytes, "{after:?}");
-    (after.misses - before.misses, after.bypassed_objects - before.bypassed_objects)
 }
 
 #[test]

@@ -88,6 +88,11 @@ impl FarSpace {
         &self.servers
     }
 
+    /// Whether all lent memory is mapped in this process, so that a fetch is a copy.
+    pub fn is_mapped(&self) -> bool {
+        self.servers.iter().all(|server| server.immediate().is_some())
+    }
+
     /// Their addresses, for messages.
     pub fn server_names(&self) -> String {
         self.servers.iter().map(Server::name).collect::<Vec<_>>().join(", ")

@@ -19,6 +19,7 @@
 //! By the protocol of [`crate::word`] it is a fetch that is abandoned, as in [`super::bypass`](super::Bypass): the object is claimed, and let go when its bytes have arrived.
 #![forbid(unsafe_code)]
 
+use super::bypass::{buffer_bytes, contents_in};
 use super::{Memory, is_ghost};
 use crate::ablations::{FirstReads, Policy};
 use crate::addr::SlotId;
@@ -198,9 +199,7 @@ impl Memory {
     /// Whether objects may be passed at all: whether misses are copies.
     fn may_pass(&self) -> bool {
         let ablations = self.ablations();
-        ablations.policy == Policy::S3Fifo
-            && ablations.first_reads == FirstReads::Past
-            && self.far.servers().iter().all(|server| server.immediate().is_some())
+        ablations.policy == Policy::S3Fifo && ablations.first_reads == FirstReads::Past && self.far.is_mapped()
     }
 
     /// Reads an object past the local heap, if that is the way now; else the caller derefs it. Nobody writes it while the caller looks at what is returned.
@@ -220,16 +219,13 @@ impl Memory {
         {
             return Ok(None);
         }
-        let bytes = HEADER_BYTES + layout.size() + layout.align();
-        let Some(mut buffer) = self.passing_buffer(bytes) else { return Ok(None) };
+        let Some(mut buffer) = self.passing_buffer(buffer_bytes(layout)) else { return Ok(None) };
         #[cfg(farptr_zeal)]
         self.legal_point();
-        let start = buffer.0.as_ptr() as usize;
-        let first = (start + HEADER_BYTES).next_multiple_of(layout.align()) - start;
-        let contents = first..first + layout.size();
+        let contents = contents_in(&buffer.0, layout);
         let claim = slot.claim_fetch(seen);
         let fetched = claim.map(|_| {
-            let image = &mut buffer.0[first - HEADER_BYTES..contents.end];
+            let image = &mut buffer.0[contents.start - HEADER_BYTES..contents.end];
             self.fetch_image(addr, self.slots.id_of(slot), image)
         });
         let passed = Passed { memory: self, buffer: Some(buffer), contents };

@@ -21,6 +21,7 @@ use crate::heap::HEADER_BYTES;
 use crate::scope::{AccessHint, in_scope};
 use crate::word::{FarPlace, Slot, State};
 use std::alloc::Layout;
+use std::ops::Range;
 use std::sync::atomic::Ordering;
 
 /// One miss in so many is swapped in.
@@ -28,6 +29,18 @@ const ADMITTED: u32 = 32;
 
 /// Objects at the start of a scan that are used as any others are. A scan that ends there was none, but a look at a few neighbours, which may be looked at again soon.
 pub const SHORT_SCAN: usize = 4;
+
+/// Bytes of a buffer in which there is an aligned place for an object of `layout`, wherever the buffer lies.
+pub(super) fn buffer_bytes(layout: Layout) -> usize {
+    HEADER_BYTES + layout.size() + layout.align()
+}
+
+/// Where in a buffer of at least [`buffer_bytes`] the contents of an object of `layout` come to lie, aligned and behind room for a header.
+pub(super) fn contents_in(buffer: &[u8], layout: Layout) -> Range<usize> {
+    let start = buffer.as_ptr() as usize;
+    let first = (start + HEADER_BYTES).next_multiple_of(layout.align()) - start;
+    first..first + layout.size()
+}
 
 /// How a scan gets at an object.
 #[derive(Debug)]
@@ -74,9 +87,8 @@ impl<'m> Bypass<'m> {
         }
         #[cfg(farptr_zeal)]
         memory.legal_point();
-        let contents =
-            (self.buffer.as_ptr() as usize + HEADER_BYTES).next_multiple_of(layout.align()) - self.buffer.as_ptr() as usize;
-        let image = &mut self.buffer[contents - HEADER_BYTES..contents + layout.size()];
+        let contents = contents_in(&self.buffer, layout);
+        let image = &mut self.buffer[contents.start - HEADER_BYTES..contents.end];
         let Ok(claimed) = slot.claim_fetch(seen) else {
             // Somebody else is bringing it in.
             return Ok(Route::ThroughHeap(AccessHint::NonTemporal));
@@ -91,7 +103,7 @@ impl<'m> Bypass<'m> {
 
     /// Makes the buffer large enough for an object of `layout`, if the budget allows.
     fn make_room(&mut self, layout: Layout) -> bool {
-        let bytes = HEADER_BYTES + layout.size() + layout.align();
+        let bytes = buffer_bytes(layout);
         if bytes > self.buffer.len() {
             self.give_up();
             if !self.memory.try_charge(Party::Mutator, bytes) {

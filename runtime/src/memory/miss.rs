@@ -90,7 +90,7 @@ impl Memory {
 
     /// Whether the bytes at `place` are mapped here, so that fetching them is a copy.
     pub(super) fn is_immediate(&self, place: FarPlace) -> bool {
-        let FarPlace::At(addr) = place else { return self.far.servers().iter().all(|server| server.immediate().is_some()) };
+        let FarPlace::At(addr) = place else { return self.far.is_mapped() };
         // An address that is nobody's is for the fetch to report.
         self.far.locate(addr).map_or(true, |(server, ..)| self.far.servers()[server].immediate().is_some())
     }
