@@ -14,6 +14,11 @@ pub fn memory(local_budget: usize, far_capacity: u64) -> Result<FarMemory> {
     FarMemory::without_threads(local_budget, far_capacity, Duration::from_secs(5))
 }
 
+/// From now on what is read for the first time is passed, as where reads are spread over much more than fits, which a short run has no time to show.
+pub fn pass_first_reads(memory: &FarMemory) {
+    memory.pass_first_reads();
+}
+
 /// Runs one round of evacuation, as a thread does that is short of memory; whether it freed anything. None is run inside a scope of the caller, which
 /// a round would wait for.
 pub fn round(memory: &FarMemory) -> bool {

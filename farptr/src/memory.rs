@@ -350,6 +350,10 @@ impl FarMemory {
         !in_scope() && self.inner.evacuator.assist(&self.inner.memory)
     }
 
+    pub(crate) fn pass_first_reads(&self) {
+        self.inner.memory.pass_first_reads();
+    }
+
     /// Gives memory that holds nothing any more back: local segments to the system, slabs to their servers. Inside a scope of the calling thread, what
     /// the scope may still refer to stays.
     ///

@@ -77,8 +77,9 @@ pub(crate) struct World {
 /// Runs the target on one input.
 pub fn run(data: &[u8]) {
     let mut input = Unstructured::new(data);
-    let far_is_scarce = input.arbitrary().unwrap_or(0u8) % 4 == 3;
-    let mem = farptr::fuzzing::memory(BUDGET, if far_is_scarce { LITTLE } else { PLENTY }).expect("an embedded memory");
+    let first = input.arbitrary().unwrap_or(0u8);
+    let far_is_scarce = first % 4 == 3;
+    let mem = memory(if far_is_scarce { LITTLE } else { PLENTY }, first);
     let places = (0..PLACES).map(|_| None).collect();
     let mut world = World { mem, places, ops: 0, scopes: 0, pins: 0, far_is_scarce, failed: false };
     while !input.is_empty() && world.ops < MOST_OPS {
@@ -91,6 +92,15 @@ pub fn run(data: &[u8]) {
         world.judge(checked, thing.bytes());
     }
     assert_nothing_left(&world.mem, world.failed);
+}
+
+/// The memory of a run. The upper half of what the first byte of the input may be has objects passed.
+pub(crate) fn memory(far_capacity: u64, first: u8) -> FarMemory {
+    let memory = farptr::fuzzing::memory(BUDGET, far_capacity).expect("an embedded memory");
+    if first > u8::MAX / 2 {
+        farptr::fuzzing::pass_first_reads(&memory);
+    }
+    memory
 }
 
 /// All objects are gone, and so is what they took up.

@@ -1,7 +1,7 @@
 //! Operations on a [`RemHashMap`] and on `std`'s, with far too little local memory. Values own far objects; hashes may all be the same.
 #![forbid(unsafe_code)]
 
-use crate::heap::{BUDGET, PLENTY, assert_in_bounds, assert_nothing_left};
+use crate::heap::{PLENTY, assert_in_bounds, assert_nothing_left, memory};
 use crate::input;
 use arbitrary::{Arbitrary, Unstructured};
 use farptr::rem_hash_map::Entry;
@@ -149,8 +149,9 @@ struct World<'m> {
 /// Runs the target on one input.
 pub fn run(data: &[u8]) {
     let mut input = Unstructured::new(data);
-    let hasher = Bits([u64::MAX, 7, 0, 0xf0][usize::from(input.arbitrary().unwrap_or(0u8) % 4)]);
-    let mem = farptr::fuzzing::memory(BUDGET, PLENTY).expect("an embedded memory");
+    let first = input.arbitrary().unwrap_or(0u8);
+    let hasher = Bits([u64::MAX, 7, 0, 0xf0][usize::from(first % 4)]);
+    let mem = memory(PLENTY, first);
     let mut world = World { mem: &mem, hasher, far: RemHashMap::with_hasher_in(hasher, &mem), model: HashMap::new() };
     input::each(&mut input, MOST_OPS, |op| {
         world.carry_out(op);

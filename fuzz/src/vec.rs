@@ -1,7 +1,7 @@
 //! Operations on a [`RemVec`] and on a `Vec`, with far too little local memory: elements that are plain, and elements that own far objects.
 #![forbid(unsafe_code)]
 
-use crate::heap::{BUDGET, PLENTY, assert_in_bounds, assert_nothing_left};
+use crate::heap::{PLENTY, assert_in_bounds, assert_nothing_left, memory};
 use crate::input;
 use arbitrary::{Arbitrary, Unstructured};
 use farptr::{Far, FarMemory, RemBox, RemVec};
@@ -121,15 +121,15 @@ pub fn run(data: &[u8]) {
     let [kind, chunk]: [u8; 2] = input.arbitrary().unwrap_or_default();
     let chunk_bytes = usize::from(chunk) * 16;
     match kind % 4 {
-        0 => run_with::<u64>(&mut input, chunk_bytes),
-        1 => run_with::<[u8; 333]>(&mut input, chunk_bytes),
-        2 => run_with::<RemBox<u64>>(&mut input, chunk_bytes),
-        _ => run_with::<()>(&mut input, chunk_bytes),
+        0 => run_with::<u64>(&mut input, kind, chunk_bytes),
+        1 => run_with::<[u8; 333]>(&mut input, kind, chunk_bytes),
+        2 => run_with::<RemBox<u64>>(&mut input, kind, chunk_bytes),
+        _ => run_with::<()>(&mut input, kind, chunk_bytes),
     }
 }
 
-fn run_with<T: Element>(input: &mut Unstructured<'_>, chunk_bytes: usize) {
-    let mem = farptr::fuzzing::memory(BUDGET, PLENTY).expect("an embedded memory");
+fn run_with<T: Element>(input: &mut Unstructured<'_>, first: u8, chunk_bytes: usize) {
+    let mem = memory(PLENTY, first);
     let mut world: World<'_, T> =
         World { mem: &mem, far: RemVec::with_chunk_bytes_in(chunk_bytes, &mem), model: Vec::new(), made: 0 };
     input::each(input, MOST_OPS, |op| {

@@ -196,6 +196,11 @@ impl Memory {
         }
     }
 
+    /// Begins to pass objects if they may be passed at all, before anything is known of how they are used.
+    pub fn pass_first_reads(&self) {
+        self.admission.passes.store(self.may_pass(), Ordering::Relaxed);
+    }
+
     /// Whether objects may be passed at all: whether misses are copies.
     fn may_pass(&self) -> bool {
         let ablations = self.ablations();
