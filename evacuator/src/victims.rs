@@ -3,7 +3,7 @@
 //! S3-FIFO (Yang et al., SOSP 2023) on segments: most objects of a skewed load are used once, so new ones pass through a small
 //! **young** queue, and only those used again while there go on to the **main** queue, where a used object is given another turn. An object
 //! that comes back soon after it was evacuated goes to the main queue at once (the ghost, kept in the absent word). A scan
-//! flows through the young queue and leaves the main queue alone. Where hardly any young object is used again, most are read without a place in a queue (`farptr_runtime::memory`, admission), and
+//! flows through the young queue and leaves the main queue alone. Where hardly any young object is used again, most are read without a place in a queue (`farptr_runtime::memory`, admission and evidence), and
 //! the young queue is shorter. **Transient** segments, filled under a non-temporal hint, go first.
 //!
 //! The queues are of segments, not objects: "used again" is one bit, since a hit that stores nothing can't count.

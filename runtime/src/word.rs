@@ -181,9 +181,38 @@ const FAR_SHIFT: u32 = 24;
 const READ_SLOW: u64 = ABSENT | EVACUATING | COLD;
 const WRITE_SLOW: u64 = READ_SLOW | CLEAN | RELOCATING | COPYING;
 
-/// When an object was evacuated, on the clock of evacuated volume: the ghost memory of the hotness policy.
+/// When an object left, or was passed, on the clock of evacuated volume; and how many times in a row it had come back soon by then. The ghost memory of the
+/// hotness policy. 14 bits of a step that counts on from 0 after the last, and 2 bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stamp(pub u16);
+
+/// The most that a stamp says of how often an object had come back.
+pub const MOST_RETURNS: u8 = 3;
+
+const STEP_BITS: u32 = 14;
+const STEP_MASK: u16 = (1 << STEP_BITS) - 1;
+
+impl Stamp {
+    /// At this step, not having come back.
+    pub const fn at(step: u64) -> Self {
+        Stamp(step as u16 & STEP_MASK)
+    }
+
+    /// At this time, having come back `returns` times in a row, or [`MOST_RETURNS`] times if that is less.
+    pub fn after(self, returns: u8) -> Self {
+        Stamp(self.0 & STEP_MASK | u16::from(returns.min(MOST_RETURNS)) << STEP_BITS)
+    }
+
+    /// Steps from `then` to this time.
+    pub const fn steps_since(self, then: Stamp) -> u16 {
+        self.0.wrapping_sub(then.0) & STEP_MASK
+    }
+
+    /// How many times in a row the object had come back.
+    pub const fn returns(self) -> u8 {
+        (self.0 >> STEP_BITS) as u8
+    }
+}
 
 /// Where an absent object is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 //! One far memory: the local heap, the slots, the far space, and what mutators do with them.
 //!
 //! - `object.rs`: making objects and giving them up. `room.rs`: what happens when local memory is short.
-//! - `access.rs`: the slow path of a deref, by the protocol of [`crate::word`]. `miss.rs`: swap-in. `bypass.rs`: scans past the local heap. `admission.rs`: reads past it.
+//! - `access.rs`: the slow path of a deref, by the protocol of [`crate::word`]. `miss.rs`: swap-in. `bypass.rs`: scans past the local heap. `admission.rs`: reads past it; `evidence.rs`: when.
 //! - `lane.rs`: misses in flight, who drives them and who is woken. `reads.rs`: their bytes. `ending.rs`, `wakers.rs`: who waits for what. `ticker.rs`:
 //!   who looks after the others. `task.rs`: the futures.
 //! - `pin.rs`: pins. `stats.rs`: counters. `zeal.rs`: legal points, in one of the checking configurations.
@@ -14,6 +14,7 @@ mod access;
 mod admission;
 mod bypass;
 pub(crate) mod ending;
+mod evidence;
 pub(crate) mod lane;
 mod miss;
 mod object;
@@ -31,8 +32,9 @@ mod zeal;
 mod tests;
 
 pub use access::Intent;
-pub use admission::{Passed, Young};
+pub use admission::Passed;
 pub use bypass::{Bypass, Route, SHORT_SCAN};
+pub use evidence::Young;
 pub use object::{NewObject, Origin};
 pub use room::Relief;
 pub use stats::{Counters, Stats};
@@ -322,7 +324,7 @@ impl Memory {
 
     /// The time on the ghost clock.
     pub fn ghost_now(&self) -> Stamp {
-        Stamp((self.evacuated.load(Ordering::Relaxed) / self.ghost_step) as u16)
+        Stamp::at(self.evacuated.load(Ordering::Relaxed) / self.ghost_step)
     }
 
     /// The evacuator has sent `bytes` away.
@@ -333,5 +335,5 @@ impl Memory {
 
 /// Whether an object that left at `then` was evicted too early.
 fn is_ghost(now: Stamp, then: Stamp) -> bool {
-    now.0.wrapping_sub(then.0) <= GHOST_STEPS
+    now.steps_since(then) <= GHOST_STEPS
 }

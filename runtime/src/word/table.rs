@@ -373,6 +373,20 @@ fn refused<R>(call: impl FnOnce() -> R) -> Result<R, ()> {
 }
 
 #[test]
+fn a_stamp_says_when_and_how_often_in_a_row() {
+    for step in [0, 1, 0x1234, 0x3fff, 0x4000, u64::MAX] {
+        for returns in 0..=u8::MAX {
+            let stamp = Stamp::at(step).after(returns);
+            assert_eq!((stamp.returns(), stamp.after(0)), (returns.min(super::MOST_RETURNS), Stamp::at(step)));
+            for later in [0, 1, 29, 0x3fff] {
+                let now = Stamp::at(step.wrapping_add(later));
+                assert_eq!((now.steps_since(stamp), now.after(3).steps_since(stamp)), (later as u16, later as u16));
+            }
+        }
+    }
+}
+
+#[test]
 fn layout_is_that_of_the_docs() {
     let layout = Layout::new();
     for spelt in representable() {
