@@ -24,9 +24,10 @@ pub const STRIPE_BYTES: usize = 256 << 10;
 /// The smallest page the kernel may hand out.
 const PAGE: usize = 4096;
 
-/// How much of a range is fetched ahead. The processor's own prefetcher sees the pattern by then.
+/// How much of a range is fetched ahead. The processor's own prefetcher sees the pattern sooner, but a page is over before it has caught up: with 64 reads of 4 KiB in flight over TCP, a server
+/// that asks for all of the next answers 800 k/s, and 650 k/s if it asks for a quarter or half of it.
 #[cfg(target_arch = "x86_64")]
-const PREFETCH_BYTES: usize = 1024;
+const PREFETCH_BYTES: usize = PAGE;
 
 /// An access was turned down by the check made under the stripe's lock, or there is no memory behind the slab.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
