@@ -17,7 +17,7 @@
 #![forbid(unsafe_code)]
 
 use super::bypass::{buffer_bytes, contents_in};
-use super::evidence::{Evidence, Flows, Young};
+use super::evidence::{Evidence, Flows, SAMPLE, Young};
 use super::{Memory, is_ghost};
 use crate::ablations::{FirstReads, Policy};
 use crate::addr::SlotId;
@@ -30,10 +30,7 @@ use crossbeam_utils::atomic::AtomicCell;
 use std::alloc::Layout;
 use std::fmt;
 use std::ops::Range;
-use std::sync::atomic::Ordering;
-
-/// One miss in so many is treated the other way, to see what comes of it.
-pub(super) const SAMPLE: usize = 16;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Buffers that wait for the next object, at most.
 const BUFFERS: usize = 4;
@@ -110,7 +107,7 @@ impl Memory {
     /// Says what has become of young objects.
     pub fn learn(&self, young: Young) {
         if self.may_pass() {
-            let get = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
+            let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
             let flows = Flows {
                 passed: get(&self.counters.passed),
                 evacuated: get(&self.counters.evacuated),

@@ -15,10 +15,12 @@
 //! Counts begin anew with each decision. What comes back during the first turnover after it had been passed by the rules before, so that isn't counted.
 #![forbid(unsafe_code)]
 
-use super::admission::SAMPLE;
 use crate::word::MOST_RETURNS;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
+
+/// While objects are passed, one miss in so many is treated the other way, to see what comes of it.
+pub(super) const SAMPLE: usize = 16;
 
 /// Young objects between two decisions whether objects are passed.
 const WINDOW: usize = 1024;
@@ -224,14 +226,15 @@ impl Evidence {
             Phase::Settling(until) if flows.turnovers >= until => *phase = Phase::Counting(flows.turnovers, counts),
             Phase::Counting(from, earlier) if flows.turnovers >= from + TURNOVERS => {
                 let counted = counts.since(earlier);
-                if counted.again >= LEAST_AGAIN {
-                    let needed = if counted.tell() { 1 } else { MOST_RETURNS };
-                    let before = self.returns_for_a_place.swap(needed, Ordering::Relaxed);
-                    *phase = match needed == before {
-                        true => Phase::Counting(flows.turnovers, counts),
-                        false => Phase::Settling(flows.turnovers + 1.0),
-                    };
+                if counted.again < LEAST_AGAIN {
+                    return;
                 }
+                let needed = if counted.tell() { 1 } else { MOST_RETURNS };
+                let before = self.returns_for_a_place.swap(needed, Ordering::Relaxed);
+                *phase = match needed == before {
+                    true => Phase::Counting(flows.turnovers, counts),
+                    false => Phase::Settling(flows.turnovers + 1.0),
+                };
             }
             _ => {}
         }
@@ -319,7 +322,7 @@ mod tests {
             Load { evidence, flows: Flows::default() }
         }
 
-        /// A turnover in which of each thousand objects so many had come back, and so many of these had come back before.
+        /// A turnover in which so many objects are passed, `passed_again` of them having come back; `back` come back that had not before, and `back_again` that had.
         fn turnover(&mut self, passed: u64, back: u64, passed_again: u64, back_again: u64) -> u8 {
             (0..back).for_each(|_| self.evidence.came_back(1));
             (0..back_again).for_each(|_| self.evidence.came_back(2));
