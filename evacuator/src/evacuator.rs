@@ -12,7 +12,7 @@ use crate::cleaner;
 use crate::far_log::FarLog;
 use crate::round::{self, GRACE_LIMIT, Mercy, Outcome, RoundState};
 use farptr_runtime::alarm::Alarm;
-use farptr_runtime::memory::{Memory, Relief};
+use farptr_runtime::memory::{Memory, Relief, Waiting};
 use farptr_runtime::scope::in_scope;
 use farptr_runtime::turns::Turns;
 use farptr_runtime::{Error, Result};
@@ -38,6 +38,8 @@ pub(crate) struct State {
     pub(crate) round: RoundState,
     /// Rounds since something was freed.
     barren: u32,
+    /// Rounds that freed something.
+    fruitful: u64,
 }
 
 /// Evacuates one memory.
@@ -121,7 +123,12 @@ impl Evacuator {
         if state.round.has_limbo() && heap.available_segments(memory.budget()) <= heap.watermarks().low {
             outcome.freed_segments += state.round.free_limbo(memory);
         }
-        state.barren = if outcome.is_progress() { 0 } else { state.barren.saturating_add(1) };
+        if outcome.is_progress() {
+            state.barren = 0;
+            state.fruitful += 1;
+        } else {
+            state.barren = state.barren.saturating_add(1);
+        }
         outcome.error = outcome.error.or(cleaned.err());
         outcome
     }
@@ -183,15 +190,14 @@ impl Relief for Evacuator {
         self.zealous_pass(memory, pass)
     }
 
-    fn relieve(&self, memory: &Memory, bytes: usize) -> Result<()> {
+    fn relieve(&self, memory: &Memory, bytes: usize, waiting: &mut Waiting) -> Result<()> {
         self.kick();
         let Some(mut state) = self.turns.try_take() else {
             self.turns.wait(PAUSE);
             return Ok(());
         };
         let outcome = Self::round(memory, &mut state);
-        // Of all who run rounds: as long as anyone frees something, the caller's turn may come.
-        let barren = state.barren;
+        let barren = waiting.after_round(state.fruitful);
         if outcome.is_progress() {
             return Ok(());
         }

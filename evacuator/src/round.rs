@@ -469,7 +469,8 @@ pub fn reason(outcome: Outcome, memory: &Memory, bytes: usize) -> Result<()> {
     match outcome {
         Outcome { error: Some(error), .. } => Err(error),
         Outcome { scopes_too_long: true, .. } => {
-            Err(memory.out_of_local(bytes, "a dereference scope of another thread holds back evacuation"))
+            let scope = memory.overdue_scope();
+            Err(memory.out_of_local(bytes, scope.unwrap_or_else(|| "a dereference scope held back evacuation".into())))
         }
         _ => Err(memory.out_of_local(bytes, "everything local is pinned or in use")),
     }

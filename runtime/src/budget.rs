@@ -9,8 +9,10 @@ pub enum Party {
     /// The program, making something new. Stops short of what swap-ins may use: when far memory is full, dirty objects can't leave, and
     /// what exists must still be readable, by clean copies that come and go.
     Creator,
-    /// The program, going on with what exists. Can't have the evacuator's headroom.
+    /// The program, going on with what exists, where it can wait. Can have neither the evacuator's headroom nor what is kept for threads in scopes.
     Mutator,
+    /// A thread in a scope, within its share. Can't have the evacuator's headroom.
+    Scope,
     /// The evacuator, which needs some memory in order to free more.
     Evacuator,
 }
@@ -59,7 +61,7 @@ impl Budget {
     /// What `party` may use in all.
     pub fn limit_for(&self, party: Party) -> usize {
         match party {
-            Party::Creator | Party::Mutator => self.limit - self.headroom,
+            Party::Creator | Party::Mutator | Party::Scope => self.limit - self.headroom,
             Party::Evacuator => self.limit,
         }
     }
@@ -67,27 +69,5 @@ impl Budget {
     /// Bytes that `party` could still charge.
     pub fn free_for(&self, party: Party) -> usize {
         self.limit_for(party).saturating_sub(self.used())
-    }
-
-    /// Bytes that others must give back before `party` can charge `bytes`. That is more than `bytes` where the evacuator has used its headroom.
-    pub fn missing_for(&self, party: Party, bytes: usize) -> usize {
-        self.used().saturating_add(bytes).saturating_sub(self.limit_for(party))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// The fuzz target `map` found a heap of which nearly all was free segments, kept for reuse, and in which nothing could be charged: the evacuator had
-    /// gone into its headroom for some of them, and as many were given back as the charge had bytes.
-    #[test]
-    fn what_the_evacuator_took_from_its_headroom_is_missing_too() {
-        let budget = Budget::new(100, 10);
-        assert_eq!(budget.missing_for(Party::Creator, 90), 0);
-        assert!(budget.try_charge(Party::Evacuator, 97));
-        assert_eq!((budget.missing_for(Party::Creator, 0), budget.missing_for(Party::Mutator, 5)), (7, 12));
-        budget.release(12);
-        assert!(budget.try_charge(Party::Mutator, 5));
     }
 }

@@ -3,6 +3,7 @@
 //! Two enums: [`TransportError`] is what one exchange with one server can meet; [`Error`] is what an operation on far
 //! memory returns to the program.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 /// Result of an operation on far memory.
@@ -25,17 +26,23 @@ pub enum Error {
         /// The local budget in bytes.
         budget: usize,
         /// What stood in the way.
-        why: &'static str,
+        why: Cow<'static, str>,
     },
-    /// Local memory ran out while this thread holds a dereference scope, whose references forbid evacuation to go on.
+    /// Local memory ran out while this thread has a dereference scope open, which forbids evacuation to go on.
     #[error(
-        "dereference scope exhausted: {needed} bytes needed while this thread's scope holds back evacuation; end or refresh the scope more often, or raise the local budget of {budget} bytes"
+        "dereference scope exhausted: {needed} bytes needed, and this thread's scope holds {held} of its share of {share} bytes while local memory is full{others}; end or refresh scopes more often, or raise the local budget of {budget} bytes"
     )]
     ScopeExhausted {
         /// Bytes the operation needed.
         needed: usize,
+        /// Bytes that this thread has taken since its outermost scope began or was refreshed.
+        held: usize,
+        /// Bytes that it may take whatever others do: a quarter of the budget divided by the threads with a scope open, at most 256 KiB.
+        share: usize,
         /// The local budget in bytes.
         budget: usize,
+        /// The other thread that holds most, or whose scope has been open longer than any operation waits: its name, since when, and how much it took.
+        others: String,
     },
     /// Every server has lent all it will lend.
     #[error(

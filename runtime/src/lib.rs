@@ -16,8 +16,9 @@ pub mod arena;
 pub mod budget;
 pub mod word;
 
-pub mod heap;
 pub mod scope;
+
+pub mod heap;
 pub mod slot;
 pub mod steps;
 

@@ -72,3 +72,15 @@ pub unsafe fn freeze(first: *const u8, len: usize) {
     // others alone, so readers of the object's own fields are not concerned.
     unsafe { std::arch::asm!("/* {0} {1} */", in(reg) first, in(reg) len, options(nostack, preserves_flags)) };
 }
+
+/// The system's number of the calling thread.
+pub fn thread_id() -> i32 {
+    // SAFETY: takes no argument and can't fail.
+    unsafe { libc::gettid() }
+}
+
+/// The name of a thread of this process as the system knows it, at most 15 bytes. Nothing if it has ended.
+pub fn thread_name(id: i32) -> Option<String> {
+    let name = std::fs::read_to_string(format!("/proc/self/task/{id}/comm")).ok()?;
+    Some(name.trim_end().to_owned())
+}

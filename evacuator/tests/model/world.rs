@@ -11,7 +11,7 @@ use farptr_evacuator::round::{self, Mercy, Outcome, RoundState};
 use farptr_evacuator::{cleaner, round::reason};
 use farptr_runtime::addr::FAR_SEGMENT_BYTES;
 use farptr_runtime::far::Server;
-use farptr_runtime::memory::{Memory, MemoryConfig, Relief, Stats};
+use farptr_runtime::memory::{Memory, MemoryConfig, Relief, Stats, Waiting};
 use farptr_runtime::{Error, Result};
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -78,7 +78,7 @@ impl Relief for Rounds {
         false
     }
 
-    fn relieve(&self, memory: &Memory, bytes: usize) -> Result<()> {
+    fn relieve(&self, memory: &Memory, bytes: usize, _: &mut Waiting) -> Result<()> {
         let Ok(mut state) = self.0.try_lock() else { return Err(memory.out_of_local(bytes, "a round is under way")) };
         let outcome = state.round(memory);
         let patience = match outcome.error {

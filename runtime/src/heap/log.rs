@@ -25,6 +25,21 @@ const SEGMENTS_PER_BUDGET: usize = 64;
 /// Evacuation's lead in a large heap: about a millisecond of misses.
 const LEAD_BYTES: usize = 4 << 20;
 
+/// The reserve for scopes has room for this much for each thread, or for a quarter of the heap for all of them.
+const SCOPE_SHARE: usize = 256 << 10;
+
+/// All shares together are at most this part of the heap.
+const SCOPE_PART: usize = 4;
+
+/// The first deref of each thread's scope is served whatever the others hold, up to this part of the heap for all threads together.
+const FIRST_DEREFS_PART: usize = 8;
+
+/// Bytes of the largest object that the reserve serves, unless a segment is too small for several of these: a full chunk of a `RemVec`.
+const MOST_RESERVED: usize = 16 << 10;
+
+/// The reserve serves objects of at most this part of a segment, so that little of a segment is left over at its end.
+const RESERVED_PART: usize = 7;
+
 /// Local memory is short; the caller makes room or gives up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NoRoom;
@@ -52,6 +67,10 @@ struct Segments {
     free: Vec<SegmentId>,
     /// Neither; lowest number last, so that huge pages fill up from below.
     uncommitted: Vec<SegmentId>,
+    /// Segments that threads in scopes have taken out of the reserve, and that nothing has become free for since.
+    drawn: usize,
+    /// The same of the evacuator.
+    lent: usize,
     transient: VecDeque<SealedSegment>,
     young: VecDeque<SealedSegment>,
     main: VecDeque<SealedSegment>,
@@ -76,6 +95,10 @@ pub struct Heap {
     /// Segments that mutators leave: the reserve.
     mutators_leave: usize,
     shards: Box<[CachePadded<Mutex<Shard>>]>,
+    /// Where threads in scopes get room when all else is used up: one head for all, because one for each shard and queue would be a fifth of the heap.
+    reserved: Mutex<Option<Open>>,
+    /// Segments kept for threads in scopes: follows from how many threads may open one.
+    kept_for_scopes: AtomicUsize,
     segments: Mutex<Segments>,
     /// Busy objects of each segment.
     busy: Box<[AtomicU32]>,
@@ -146,6 +169,8 @@ impl Heap {
             reserve,
             mutators_leave: reserve,
             shards: (0..shards + 1).map(|_| CachePadded::default()).collect(),
+            reserved: Mutex::new(None),
+            kept_for_scopes: AtomicUsize::new(0),
             segments: Mutex::new(Segments {
                 uncommitted: (0..count as u32).rev().map(SegmentId).collect(),
                 ..Segments::default()
@@ -187,6 +212,36 @@ impl Heap {
         self.arena.len() / self.segment_bytes
     }
 
+    /// The share of a thread in a scope when `open` threads have one: bytes of local memory that it may take until the scope ends or is refreshed.
+    pub fn share(&self, open: usize) -> usize {
+        SCOPE_SHARE.min(self.arena.len() / SCOPE_PART / open.max(1))
+    }
+
+    /// Whether an object of `layout` may come out of the reserve: whether it is no larger than a full chunk of a `RemVec`.
+    pub fn is_reservable(&self, layout: Layout) -> bool {
+        layout.size() <= MOST_RESERVED.min(self.segment_bytes / RESERVED_PART)
+    }
+
+    /// Bytes that threads in scopes may take out of the reserve, if `threads` threads may open one.
+    pub fn reserve_for(&self, threads: usize) -> usize {
+        let first = MOST_RESERVED.min(self.segment_bytes / RESERVED_PART) + super::HEADER_BYTES;
+        let shares = threads.saturating_mul(SCOPE_SHARE).min(self.arena.len() / SCOPE_PART);
+        shares + threads.saturating_mul(first).min(self.arena.len() / FIRST_DEREFS_PART)
+    }
+
+    /// Segments in which `bytes` of reservable objects find room, whatever their sizes.
+    pub fn segments_for(&self, bytes: usize) -> usize {
+        bytes.div_ceil(self.usable(self.segment_bytes))
+    }
+
+    /// From now on `threads` threads may open scopes: the reserve is as large as that needs. It fills as evacuation frees segments.
+    pub fn keep_for_scopes(&self, threads: usize) {
+        let segments = self.segments_for(self.reserve_for(threads)).min(self.capacity() / 2);
+        // Under the lock, so that whoever takes a segment later leaves what is kept from now on.
+        let _segments = lock(&self.segments);
+        self.kept_for_scopes.store(segments, Ordering::Relaxed);
+    }
+
     /// Whether objects of `layout` get a mapping of their own.
     pub fn is_large(&self, layout: Layout) -> bool {
         let (_, end) = place(0, layout);
@@ -213,8 +268,17 @@ impl Heap {
         party: Party,
     ) -> Result<ObjectAddr, NoRoom> {
         debug_assert!(!self.is_large(layout));
-        let mut shard = lock(&self.shards[shard]);
-        let head = shard.head(kind);
+        self.alloc_in(lock(&self.shards[shard]).head(kind), kind, layout, budget, party)
+    }
+
+    fn alloc_in(
+        &self,
+        head: &mut Option<Open>,
+        kind: QueueKind,
+        layout: Layout,
+        budget: &Budget,
+        party: Party,
+    ) -> Result<ObjectAddr, NoRoom> {
         if let Some(open) = head
             && let Some(addr) = open.bump(layout)
         {
@@ -228,6 +292,15 @@ impl Heap {
         let open = head.insert(self.take_segment(budget, party)?);
         self.begin(open.id);
         Ok(open.bump(layout).expect("a small object fits an empty segment"))
+    }
+
+    /// Allocates room for an object that is reservable, out of the reserve. It is busy until `settle` is called.
+    ///
+    /// # Errors
+    /// If all of the reserve is in use.
+    pub fn alloc_reserved(&self, layout: Layout, budget: &Budget) -> Result<ObjectAddr, NoRoom> {
+        debug_assert!(self.is_reservable(layout) && !self.is_large(layout));
+        self.alloc_in(&mut lock(&self.reserved), QueueKind::Young, layout, budget, Party::Scope)
     }
 
     /// An object of the segment is busy. Under the head's lock, so before the segment can be sealed.
@@ -257,37 +330,102 @@ impl Heap {
 
     fn take_segment(&self, budget: &Budget, party: Party) -> Result<Open, NoRoom> {
         let mut segments = lock(&self.segments);
-        let available = self.available(&segments, budget);
-        self.low.store(available <= self.watermarks.low, Ordering::Relaxed);
-        self.roomy.store(available > self.watermarks.roomy(), Ordering::Relaxed);
-        if available <= self.floor(party) {
+        let (available, watermarks) = (self.available(&segments, budget), self.watermarks());
+        self.low.store(available <= watermarks.low, Ordering::Relaxed);
+        self.roomy.store(available > watermarks.roomy(), Ordering::Relaxed);
+        if !self.may_take(&mut segments, available, party) {
             return Err(NoRoom);
         }
-        if let Some(id) = segments.free.pop() {
-            return Ok(self.open(id));
+        let id = match segments.free.pop() {
+            Some(id) => id,
+            None => self.commit(&mut segments, budget)?,
+        };
+        if available <= self.floor(Party::Mutator) {
+            match party {
+                Party::Scope => segments.drawn += 1,
+                Party::Evacuator => segments.lent += 1,
+                Party::Mutator | Party::Creator => {}
+            }
         }
+        Ok(self.open(id))
+    }
+
+    fn commit(&self, segments: &mut Segments, budget: &Budget) -> Result<SegmentId, NoRoom> {
         let id = segments.uncommitted.pop().ok_or(NoRoom)?;
         if !budget.try_charge(Party::Evacuator, self.segment_bytes) {
             segments.uncommitted.push(id);
             return Err(NoRoom);
         }
         self.committed.fetch_add(1, Ordering::Relaxed);
-        Ok(self.open(id))
+        Ok(id)
     }
 
-    /// Segments that `party` must leave.
-    fn floor(&self, party: Party) -> usize {
-        match party {
-            Party::Evacuator => 0,
-            Party::Mutator => self.mutators_leave,
-            // New objects leave some for swap-ins. Below the low watermark, so that it does not cost anything as long as evacuation keeps up.
-            Party::Creator => self.mutators_leave + ((self.watermarks.low - self.reserve) / 2).min(self.capacity() / 32).max(1),
+    /// Whether `party` may take a segment when so many are available. Below the floor of those who can wait, threads in scopes and the evacuator have a number of segments each, so that
+    /// neither gets what is kept for the other.
+    fn may_take(&self, segments: &mut Segments, available: usize, party: Party) -> bool {
+        if available > self.floor(Party::Mutator) {
+            (segments.drawn, segments.lent) = (0, 0);
+            return party != Party::Creator || available > self.floor(Party::Creator);
         }
+        match party {
+            Party::Evacuator => available > 0 && segments.lent < self.mutators_leave,
+            Party::Scope => self.left(segments, available) > 0,
+            Party::Mutator | Party::Creator => false,
+        }
+    }
+
+    /// Segments that threads in scopes may still take, if no more are available than the floor of the others.
+    fn left(&self, segments: &Segments, available: usize) -> usize {
+        let evacuators = self.mutators_leave.saturating_sub(segments.lent);
+        self.kept_for_scopes().saturating_sub(segments.drawn).min(available.saturating_sub(evacuators))
+    }
+
+    /// Segments that `party` must leave. What the two that need not leave any may take below the others' floor: see `may_take`.
+    pub fn floor(&self, party: Party) -> usize {
+        let mutators_leave = self.mutators_leave + self.kept_for_scopes();
+        match party {
+            Party::Evacuator | Party::Scope => 0,
+            Party::Mutator => mutators_leave,
+            // New objects leave some for swap-ins. Below the low watermark, so that it does not cost anything as long as evacuation keeps up.
+            Party::Creator => mutators_leave + ((self.watermarks.low - self.reserve) / 2).min(self.capacity() / 32).max(1),
+        }
+    }
+
+    fn kept_for_scopes(&self) -> usize {
+        self.kept_for_scopes.load(Ordering::Relaxed)
+    }
+
+    /// Takes `bytes` of the budget for something else than segments, at the expense of free segments. False if `party` would not leave what it must.
+    pub fn try_charge(&self, bytes: usize, budget: &Budget, party: Party) -> bool {
+        let mut segments = lock(&self.segments);
+        let free = segments.free.len() * self.segment_bytes + budget.free_for(Party::Evacuator);
+        if free < (self.floor(party) * self.segment_bytes).saturating_add(bytes) {
+            return false;
+        }
+        self.give_back(&mut segments, bytes.saturating_sub(budget.free_for(Party::Evacuator)), budget);
+        // Another thread may give something back meanwhile, but what is taken is taken under this lock.
+        budget.try_charge(Party::Evacuator, bytes)
     }
 
     /// Whether `party` could open a segment now.
     pub fn has_room_for(&self, party: Party, budget: &Budget) -> bool {
-        self.available_segments(budget) > self.floor(party)
+        let mut segments = lock(&self.segments);
+        let available = self.available(&segments, budget);
+        self.may_take(&mut segments, available, party)
+    }
+
+    /// Bytes of reservable objects, whatever their sizes, for which the reserve has room now.
+    pub fn left_for_scopes(&self, budget: &Budget) -> usize {
+        let rest = lock(&self.reserved).as_ref().map_or(0, |open| open.end - open.cursor);
+        let segments = lock(&self.segments);
+        let available = self.available(&segments, budget);
+        let left = if available > self.floor(Party::Mutator) { self.kept_for_scopes() } else { self.left(&segments, available) };
+        self.usable(self.segment_bytes) * left + self.usable(rest)
+    }
+
+    /// What of `bytes` of a segment is certainly of use: reservable objects leave a gap at its end that is smaller than the largest of them.
+    fn usable(&self, bytes: usize) -> usize {
+        bytes.saturating_sub(self.segment_bytes / RESERVED_PART + super::HEADER_BYTES)
     }
 
     fn available(&self, segments: &Segments, budget: &Budget) -> usize {
@@ -307,6 +445,9 @@ impl Heap {
 
     /// Seals every open segment that holds something, so that its objects can become victims.
     pub fn seal_all(&self) {
+        if let Some(open) = lock(&self.reserved).take() {
+            self.seal(open, QueueKind::Young);
+        }
         for shard in &self.shards {
             let mut shard = lock(shard);
             for kind in [QueueKind::Transient, QueueKind::Young, QueueKind::Main] {
@@ -350,25 +491,29 @@ impl Heap {
         unsafe { poison::given_up(self.base_of(id), self.segment_bytes) };
         let mut segments = lock(&self.segments);
         segments.free.push(id);
-        if segments.free.len() > self.watermarks.roomy() {
+        // Makes up for what threads in scopes have drawn first: the evacuator can also do without.
+        if segments.drawn > 0 {
+            segments.drawn -= 1;
+        } else {
+            segments.lent = segments.lent.saturating_sub(1);
+        }
+        if segments.free.len() > self.watermarks().roomy() {
             self.roomy.store(true, Ordering::Relaxed);
         }
     }
 
-    /// Gives up to `bytes` of free committed segments back to kernel and budget, for tables or large objects; keeps the evacuator's
-    /// reserve. Returns the bytes given.
-    pub fn give_back(&self, bytes: usize, budget: &Budget) -> usize {
-        let mut segments = lock(&self.segments);
+    /// Gives at least `bytes` of free committed segments back to kernel and budget, as far as there are any.
+    fn give_back(&self, segments: &mut Segments, bytes: usize, budget: &Budget) {
         let mut given = 0;
-        while given < bytes && segments.free.len() > self.reserve {
-            let Some(id) = segments.free.pop() else { break };
+        while given < bytes
+            && let Some(id) = segments.free.pop()
+        {
             self.decommit(id);
             segments.uncommitted.push(id);
             given += self.segment_bytes;
         }
         self.committed.fetch_sub(given / self.segment_bytes, Ordering::Relaxed);
         budget.release(given);
-        given
     }
 
     /// Gives all free segments back.
@@ -415,9 +560,12 @@ impl Heap {
         self.low.store(false, Ordering::Relaxed);
     }
 
-    /// The watermarks.
+    /// The watermarks, with room above what is kept for scopes for half of evacuation's lead at least.
     pub fn watermarks(&self) -> Watermarks {
-        self.watermarks
+        let Watermarks { low, high } = self.watermarks;
+        let lead = low - self.reserve;
+        let raised = low.max(self.mutators_leave + self.kept_for_scopes() + lead.div_ceil(2));
+        Watermarks { low: raised, high: raised + (high - low) }
     }
 
     /// Of the header, because the contents of a zero-sized object at a segment's end begin where the next segment does.

@@ -1,4 +1,8 @@
 //! Swap-in: claim, fetch, check, publish.
+//!
+//! **Nobody waits for room while it has a claim.** Others may be waiting for that fetch in scopes, and the memory is freed only when these end. So a thread
+//! that finds no room gives its claim back, waits, and claims anew with the room in its hands. Between claim and publication there is only the fetch itself,
+//! which ends within the time an operation may take.
 
 use super::{Memory, NewObject, Origin, is_ghost};
 use crate::ablations::{Misses, Policy};
@@ -31,8 +35,8 @@ impl Memory {
         #[cfg(farptr_zeal)]
         self.legal_point();
         match seen.state() {
-            State::Absent(place) => match slot.claim_fetch(seen) {
-                Ok(claimed) => self.swap_in(slot, claimed, place, layout, hint),
+            State::Absent(_) => match slot.claim_fetch(seen) {
+                Ok(claimed) => self.swap_in(slot, seen, claimed, layout, hint),
                 Err(_) => Ok(()),
             },
             State::Fetching(place) => {
@@ -61,18 +65,28 @@ impl Memory {
         Origin::Fetched { kind, far }
     }
 
-    /// Fetches a claimed object and publishes it. On an error the claim is given back.
-    fn swap_in(&self, slot: &Slot, claimed: Word, place: FarPlace, layout: Layout, hint: AccessHint) -> Result<()> {
-        let id = self.slots.id_of(slot);
-        match self.new_object(id, layout, self.origin(claimed, place, hint)) {
-            Ok(object) if matches!(place, FarPlace::Large(_)) && !self.is_immediate(place) => {
-                self.fetch_pieces(slot, claimed, object, layout)
-            }
-            Ok(object) => self.fetch_into(slot, claimed, place, object, layout),
-            Err(error) => {
-                give_back(slot, claimed);
-                Err(error)
-            }
+    /// Finds room for an object that was claimed from `seen`, fetches it and publishes it. If another claims it while this waits for room, that one fetches it. On an error the claim is given back.
+    fn swap_in(&self, slot: &Slot, seen: Word, claimed: Word, layout: Layout, hint: AccessHint) -> Result<()> {
+        let State::Fetching(place) = claimed.state() else { unreachable!("a claimed word says that it is being fetched") };
+        let room = self.try_fetch_room(slot, claimed, place, layout, hint);
+        if let Ok(Some(object)) = room {
+            return self.fetch(slot, claimed, place, object, layout);
+        }
+        give_back(slot, claimed);
+        room?;
+        let object = self.new_object(self.slots.id_of(slot), layout, self.origin(claimed, place, hint))?;
+        match slot.claim_fetch(seen) {
+            Ok(claimed) => self.fetch(slot, claimed, place, object, layout),
+            Err(_) => Ok(()),
+        }
+    }
+
+    /// Fetches a claimed object, blocking.
+    fn fetch(&self, slot: &Slot, claimed: Word, place: FarPlace, object: NewObject<'_>, layout: Layout) -> Result<()> {
+        if matches!(place, FarPlace::Large(_)) && !self.is_immediate(place) {
+            self.fetch_pieces(slot, claimed, object, layout)
+        } else {
+            self.fetch_into(slot, claimed, place, object, layout)
         }
     }
 

@@ -1,6 +1,6 @@
 //! One far memory: the local heap, the slots, the far space, and what mutators do with them.
 //!
-//! - `object.rs`: making objects and giving them up. `room.rs`: what happens when local memory is short.
+//! - `object.rs`: making objects and giving them up. `room.rs`: what happens when local memory is short. `reserve.rs`: what threads in scopes get nevertheless.
 //! - `access.rs`: the slow path of a deref, by the protocol of [`crate::word`]. `miss.rs`: swap-in. `bypass.rs`: scans past the local heap. `admission.rs`: reads past it; `evidence.rs`: when.
 //! - `lane.rs`: misses in flight, who drives them and who is woken. `reads.rs`: their bytes. `ending.rs`, `wakers.rs`: who waits for what. `ticker.rs`:
 //!   who looks after the others. `task.rs`: the futures.
@@ -20,6 +20,7 @@ mod miss;
 mod object;
 pub(crate) mod pin;
 mod reads;
+mod reserve;
 mod room;
 mod stats;
 mod task;
@@ -36,7 +37,7 @@ pub use admission::Passed;
 pub use bypass::{Bypass, Route, SHORT_SCAN};
 pub use evidence::Young;
 pub use object::{NewObject, Origin};
-pub use room::Relief;
+pub use room::{Relief, Waiting};
 pub use stats::{Counters, Stats};
 pub use task::BringIn;
 
@@ -109,6 +110,10 @@ pub struct Memory {
     relief: OnceLock<Arc<dyn Relief>>,
     /// By thread number.
     lanes: Rcu<Vec<Option<Arc<lane::Lane<reads::Reads>>>>>,
+    /// What threads hold in their scopes, by thread number.
+    holdings: Rcu<Vec<Option<Arc<reserve::Holding>>>>,
+    /// Threads that may open a scope.
+    threads: AtomicUsize,
     ticker: ticker::Ticker<std::thread::Thread>,
     wanted: AtomicUsize,
     weak: Weak<Memory>,
@@ -168,6 +173,8 @@ impl Memory {
             timeout,
             relief: OnceLock::new(),
             lanes: Rcu::new(Vec::new()),
+            holdings: Rcu::new(Vec::new()),
+            threads: AtomicUsize::new(0),
             ticker: ticker::Ticker::default(),
             wanted: AtomicUsize::new(0),
             weak: weak.clone(),
@@ -177,6 +184,7 @@ impl Memory {
             ablations,
         });
         memory.slots.set_owner(Arc::as_ptr(&memory).cast());
+        scope::add_creditor(memory.weak.clone());
         Ok(memory)
     }
 

@@ -206,7 +206,11 @@ impl Memory {
     #[inline]
     fn try_new_small(&self, slot: SlotId, layout: Layout, origin: Origin) -> Option<NewObject<'_>> {
         let (kind, far, party) = origin.terms(self.ablations().policy);
-        let addr = self.heap.alloc(self.shard(), kind, layout, &self.budget, party).ok()?;
+        let addr = match self.heap.alloc(self.shard(), kind, layout, &self.budget, party) {
+            Ok(addr) => addr,
+            Err(_) => self.alloc_reserved(layout, origin)?,
+        };
+        self.note_taken(layout);
         self.kick_if_low();
         Some(NewObject { memory: self, addr, header: ObjectHeader::new(slot, layout, far), room: Room::Small })
     }
@@ -225,6 +229,7 @@ impl Memory {
                 Error::Config(format!("the system gives no {footprint} bytes for a large object: {error}"))
             })?,
         };
+        self.note_taken(layout);
         self.kick_if_low();
         Ok(Some(NewObject { memory: self, addr: large.addr(), header: large.header(), room: Room::Large(large) }))
     }

@@ -7,8 +7,9 @@ use crate::budget::Party;
 use crate::error::{Error, Result};
 use crate::scope;
 use crate::slot::{NoSlot, UnitClass};
+use std::borrow::Cow;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// The evacuator, as the program sees it.
 pub trait Relief: Send + Sync + std::fmt::Debug {
@@ -21,7 +22,7 @@ pub trait Relief: Send + Sync + std::fmt::Debug {
 
     /// The caller, outside any scope, can't go on without about `bytes`: runs a round, or waits for another's. Returns when it is worth trying again, or with
     /// the reason why it is not.
-    fn relieve(&self, memory: &Memory, bytes: usize) -> Result<()>;
+    fn relieve(&self, memory: &Memory, bytes: usize, waiting: &mut Waiting) -> Result<()>;
 
     /// The caller, without references, is at a legal point. Nothing, where somebody else says when each round is to be.
     #[cfg(farptr_zeal)]
@@ -30,9 +31,32 @@ pub trait Relief: Send + Sync + std::fmt::Debug {
     }
 }
 
-/// How long a thread inside a scope tries again before it gets `ScopeExhausted`: a round that does not wait for this scope is
-/// over by then; one that does would wait for ever.
-const PATIENCE_IN_SCOPE: Duration = Duration::from_millis(2);
+/// One wait for room: what has come of it so far. Patience belongs to each waiting thread, since what one has given up on may be there for the next.
+#[derive(Debug, Default)]
+pub struct Waiting {
+    /// Rounds that this thread ran, in a row, after which nothing had become free.
+    barren: u32,
+    /// Rounds of all threads that had freed something when this one last looked.
+    fruitful: u64,
+}
+
+impl Waiting {
+    /// The thread has run a round. `fruitful`: how many rounds of all threads have freed something since ever. Returns after how many of its own in a row nothing has become free: as
+    /// long as anybody's round frees something, its turn may come.
+    pub fn after_round(&mut self, fruitful: u64) -> u32 {
+        if std::mem::replace(&mut self.fruitful, fruitful) != fruitful {
+            self.barren = 0;
+        } else {
+            self.barren = self.barren.saturating_add(1);
+        }
+        self.barren
+    }
+
+    /// Whether the last round was for nothing.
+    pub(super) fn is_in_vain(&self) -> bool {
+        self.barren > 0
+    }
+}
 
 /// Attempts before a passed deadline counts: a process that was stopped for a while has lost nothing but time.
 const LEAST_ATTEMPTS: u32 = 16;
@@ -48,7 +72,8 @@ impl Memory {
 
     #[cold]
     fn make_room<R>(&self, bytes: usize, attempt: &mut dyn FnMut() -> Option<R>) -> Result<R> {
-        if bytes > self.budget.limit_for(Party::Mutator) {
+        let kept = self.heap.floor(Party::Mutator) * self.heap.segment_bytes();
+        if bytes > self.budget.limit().saturating_sub(kept) {
             return Err(self.out_of_local(bytes, "more than the budget holds"));
         }
         if self.drop_spares()
@@ -57,34 +82,28 @@ impl Memory {
             return Ok(result);
         }
         if scope::in_scope() {
-            return self.make_room_in_scope(bytes, attempt);
+            // No grace period that begins now ends before this scope does.
+            self.relief()?.kick();
+            return Err(self.scope_exhausted(bytes));
         }
         let deadline = Instant::now() + self.timeout;
-        let mut attempts = 0;
+        let (mut attempts, mut waiting) = (0, Waiting::default());
         loop {
-            self.relief()?.relieve(self, bytes)?;
+            self.relieve(bytes, &mut waiting)?;
             if let Some(result) = attempt() {
                 return Ok(result);
             }
             attempts += 1;
             if attempts >= LEAST_ATTEMPTS && Instant::now() >= deadline {
-                return Err(self.out_of_local(bytes, "nothing more could be evacuated in time"));
+                let why = self.overdue_scope().map_or(Cow::Borrowed("nothing more could be evacuated in time"), Cow::Owned);
+                return Err(self.out_of_local(bytes, why));
             }
         }
     }
 
-    fn make_room_in_scope<R>(&self, bytes: usize, attempt: &mut dyn FnMut() -> Option<R>) -> Result<R> {
-        self.relief()?.kick();
-        let deadline = Instant::now() + PATIENCE_IN_SCOPE;
-        loop {
-            if let Some(result) = attempt() {
-                return Ok(result);
-            }
-            if Instant::now() >= deadline {
-                return Err(Error::ScopeExhausted { needed: bytes, budget: self.budget.limit() });
-            }
-            std::thread::yield_now();
-        }
+    /// Runs a round or waits for another's: see [`Relief::relieve`]. The caller is outside any scope, and has no claim.
+    pub(super) fn relieve(&self, bytes: usize, waiting: &mut Waiting) -> Result<()> {
+        self.relief()?.relieve(self, bytes, waiting)
     }
 
     /// Tells the evacuator that somebody waits, without blocking, for `bytes`.
@@ -110,8 +129,8 @@ impl Memory {
     }
 
     /// The error for a lack of local memory.
-    pub fn out_of_local(&self, needed: usize, why: &'static str) -> Error {
-        Error::OutOfLocalMemory { needed, used: self.budget.used(), budget: self.budget.limit(), why }
+    pub fn out_of_local(&self, needed: usize, why: impl Into<Cow<'static, str>>) -> Error {
+        Error::OutOfLocalMemory { needed, used: self.budget.used(), budget: self.budget.limit(), why: why.into() }
     }
 
     /// Tells the evacuator if the heap has fallen below its low watermark.
@@ -136,17 +155,9 @@ impl Memory {
         self.budget.release(bytes);
     }
 
-    /// Charges the budget, at the expense of free segments.
+    /// Charges the budget, at the expense of free segments. What is new leaves room for swap-ins, in whatever form it comes.
     pub(crate) fn try_charge(&self, party: Party, bytes: usize) -> bool {
-        // What is new leaves room for swap-ins, in whatever form it comes.
-        if party == Party::Creator && !self.heap.has_room_for(party, &self.budget) {
-            return false;
-        }
-        if self.budget.try_charge(party, bytes) {
-            return true;
-        }
-        self.heap.give_back(self.budget.missing_for(party, bytes), &self.budget);
-        self.budget.try_charge(party, bytes)
+        self.heap.try_charge(bytes, &self.budget, party)
     }
 
     pub(crate) fn room_for_slots(&self, class: UnitClass) -> Result<SlotId> {

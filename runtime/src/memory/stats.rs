@@ -28,6 +28,8 @@ pub struct Counters {
     pub rounds: AtomicU64,
     /// Marked objects that a mutator kept.
     pub rescued: CachePadded<AtomicU64>,
+    /// Objects that threads in scopes took out of the reserve.
+    pub reserved: AtomicU64,
     /// Bytes of images moved by the cleaner.
     pub cleaned_bytes: AtomicU64,
     /// Objects whose contents could not be dropped because their bytes could not be had.
@@ -68,6 +70,8 @@ pub struct Stats {
     pub cleaned_bytes: u64,
     /// Rounds of evacuation.
     pub rounds: u64,
+    /// Objects for which a thread in a scope took room out of the reserve, because local memory was full.
+    pub reserved_objects: u64,
     /// Objects whose `Drop` could not run because their bytes could not be fetched. What they owned is leaked, as by `mem::forget`; far pointers among it keep
     /// their far memory, threads included, until the process ends.
     pub lost_drops: u64,
@@ -94,6 +98,7 @@ impl Memory {
             rescued_objects: get(&counters.rescued),
             cleaned_bytes: get(&counters.cleaned_bytes),
             rounds: get(&counters.rounds),
+            reserved_objects: get(&counters.reserved),
             lost_drops: get(&counters.lost_drops),
         }
     }

@@ -52,6 +52,9 @@ impl Grace {
                 return false;
             }
             turn = turn.saturating_add(1);
+            if turn == SPINS + YIELDS {
+                self.open.iter().for_each(|(record, clock)| record.note_waited_for(*clock));
+            }
             if turn < SPINS {
                 spin_loop();
             } else if turn < SPINS + YIELDS {

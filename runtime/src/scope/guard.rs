@@ -1,10 +1,10 @@
 //! The scope that a program holds.
 
-use super::{Registry, ThreadRecord};
+use super::{Creditor, OpenScope, Registry, ThreadRecord};
 use std::cell::{Cell, RefCell};
 use std::marker::PhantomData;
 use std::ptr;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 #[cfg(not(farptr_loom))]
@@ -23,9 +23,18 @@ pub(super) fn scopes_must_fence() -> bool {
     MUST_FENCE.load(Ordering::Relaxed)
 }
 
+/// What a scope adds to its thread's depth. The lowest bit is [`IN_DEBT`].
+const LEVEL: usize = 2;
+
+/// Set in the depth while the thread has to pay for what it took in its outermost scope. So it costs the end of a scope one comparison, and its beginning nothing.
+const IN_DEBT: usize = 1;
+
 struct Local {
-    /// Null until the thread enters its first scope, and again after its destructors have run.
+    /// The thread's record. Null when the next scope must not begin at once: before the first, after one that ended in debt, and after the thread's destructors have run.
     record: Cell<*const ThreadRecord>,
+    /// The thread's record, or null if it has none.
+    own: Cell<*const ThreadRecord>,
+    /// [`LEVEL`] for each open scope, and [`IN_DEBT`].
     depth: Cell<usize>,
     hint: Cell<AccessHint>,
     /// The hint outside all scopes.
@@ -40,6 +49,7 @@ thread_local! {
     static LOCAL: Local = const {
         Local {
             record: Cell::new(ptr::null()),
+            own: Cell::new(ptr::null()),
             depth: Cell::new(0),
             hint: Cell::new(AccessHint::Normal),
             hint_outside: Cell::new(AccessHint::Normal),
@@ -59,6 +69,7 @@ impl Drop for Registration {
             // A scope leaked by `mem::forget` keeps its references valid for ever, so its record stays odd and is not reused.
             if local.depth.get() == 0 {
                 local.record.set(ptr::null());
+                local.own.set(ptr::null());
                 THREADS.release(Arc::clone(&self.0));
             } else {
                 std::mem::forget(Arc::clone(&self.0));
@@ -81,8 +92,48 @@ fn register() -> *const ThreadRecord {
         // A scope in the destructor of another thread-local, after ours has run: the record is never given back.
         std::mem::forget(registration);
     }
-    LOCAL.with(|local| local.record.set(address));
+    LOCAL.with(|local| local.own.set(address));
     address
+}
+
+/// The thread's record, for a scope that may not begin at once: pays what the thread owes. It is in no scope, so it has no references, and may wait.
+#[cold]
+#[inline(never)]
+fn settle_up() -> *const ThreadRecord {
+    LOCAL.with(|local| {
+        let own = local.own_record();
+        // Before it pays: what it does for that may open scopes.
+        local.record.set(own);
+        // SAFETY: as in `Scope::with_hint`.
+        unsafe { &*own }.pay();
+        own
+    })
+}
+
+impl Local {
+    fn own_record(&self) -> *const ThreadRecord {
+        let own = self.own.get();
+        if own.is_null() { register() } else { own }
+    }
+
+    /// The outermost scope has ended, in debt.
+    #[cold]
+    #[inline(never)]
+    fn leave_in_debt(&self) {
+        self.depth.set(0);
+        // SAFETY: as in `Scope::with_hint`; the scope that ends here had set the record.
+        unsafe { &*self.record.replace(ptr::null()) }.leave();
+    }
+
+    /// Refreshes the thread's outermost scope, which is in debt and in which no reference is left.
+    #[cold]
+    #[inline(never)]
+    fn refresh_in_debt(&self) {
+        self.leave_in_debt();
+        // SAFETY: as in `Scope::with_hint`.
+        unsafe { &*settle_up() }.enter();
+        self.depth.set(LEVEL);
+    }
 }
 
 /// What a scope says about the objects it touches.
@@ -94,11 +145,30 @@ pub enum AccessHint {
     NonTemporal,
 }
 
+/// What became of a [`Scope::refresh`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refreshed {
+    /// The scope is as good as new.
+    Anew,
+    /// Nothing happened: another scope of this thread is open, and holds what it held. End that one, or refresh it.
+    HeldByOuter,
+}
+
 /// An interval in which references to far objects stay valid.
 ///
 /// Every reference that a deref returns borrows a scope. While a scope is open, evacuation of the objects it may refer to is held
-/// back, so keep scopes short or [`refresh`](Scope::refresh) them; a program that fetches more inside one scope than its local
-/// budget holds gets [`Error::ScopeExhausted`](crate::Error::ScopeExhausted). Scopes nest; the outermost one counts.
+/// back, so keep scopes short or [`refresh`](Scope::refresh) them. Scopes nest; the outermost one counts.
+///
+/// # What a scope can hold
+/// A thread's **holding** is the local memory that it has taken since its outermost scope began or was refreshed: objects that were fetched, and copies that
+/// writers had to make. Its **share** is a quarter of the budget, divided by the threads that have a scope open, at most 256 KiB. While its holding is below its
+/// share, a deref of an object no larger than a full default chunk of a `RemVec` does not fail for want of local memory, as long as every other thread
+/// ends or refreshes its scopes within the memory's timeout. The first deref of a scope is always below. What goes beyond is served while memory is free, and then
+/// refused at once with [`Error::ScopeExhausted`](crate::Error::ScopeExhausted), which says who holds how much. New objects, and larger ones, are served while
+/// memory is free; outside scopes they wait for it.
+///
+/// A thread whose scope had to draw on what is kept for this makes up for it before its next outermost scope begins: it helps evacuation, or waits for it, at
+/// most for the memory's timeout.
 ///
 /// A scope can't be sent to another thread nor held across an await of a future that is. Costs about a nanosecond.
 #[derive(Debug)]
@@ -130,13 +200,13 @@ impl Scope {
             if depth == 0 {
                 let mut record = local.record.get();
                 if record.is_null() {
-                    record = register();
+                    record = settle_up();
                 }
                 // SAFETY: records are owned by `THREADS`, a static whose list only grows, so a record once registered lives for
                 // ever; the pointer was set from one by `register`.
                 unsafe { &*record }.enter();
             }
-            local.depth.set(depth + 1);
+            local.depth.set(depth + LEVEL);
             let previous = local.hint.get();
             if let Some(hint) = hint {
                 local.hint.set(hint);
@@ -146,13 +216,23 @@ impl Scope {
     }
 
     /// Ends this scope and begins another, so that evacuation can go on. No reference that borrowed it is left: `&mut self`.
-    /// Inside another scope it does nothing, since that one still protects its references.
+    /// Inside another scope it does nothing, since that one still protects its references, and says so.
+    ///
+    /// A scope in which local memory ran short waits here until evacuation has made up for what it took, at most for the memory's timeout.
     #[inline]
-    pub fn refresh(&mut self) {
+    pub fn refresh(&mut self) -> Refreshed {
         LOCAL.with(|local| {
-            if local.depth.get() == 1 {
+            let depth = local.depth.get();
+            if depth >= 2 * LEVEL {
+                return Refreshed::HeldByOuter;
+            }
+            if depth == LEVEL {
                 // SAFETY: as in `with_hint`; a scope is open, so the record is set.
                 unsafe { &*local.record.get() }.refresh();
+            } else {
+                local.refresh_in_debt();
+            }
+            {
                 #[cfg(farptr_zeal)]
                 {
                     local.lets_end.set(true);
@@ -160,7 +240,8 @@ impl Scope {
                     local.lets_end.set(false);
                 }
             }
-        });
+            Refreshed::Anew
+        })
     }
 
     /// What this thread's innermost hint says now.
@@ -175,13 +256,17 @@ impl Drop for Scope {
     fn drop(&mut self) {
         LOCAL.with(|local| {
             local.hint.set(self.previous);
-            let depth = local.depth.get() - 1;
+            let depth = local.depth.get() - LEVEL;
             local.depth.set(depth);
-            if depth == 0 {
+            if depth < LEVEL {
                 // Scopes that ended in another order than they began have left each other's hints behind.
                 local.hint.set(local.hint_outside.get());
-                // SAFETY: as in `with_hint`; the scope that ends here had set the record.
-                unsafe { &*local.record.get() }.leave();
+                if depth == IN_DEBT {
+                    local.leave_in_debt();
+                } else {
+                    // SAFETY: as in `with_hint`; the scope that ends here had set the record.
+                    unsafe { &*local.record.get() }.leave();
+                }
                 #[cfg(farptr_zeal)]
                 super::zeal::point();
             }
@@ -245,13 +330,42 @@ pub(crate) fn current_hint() -> AccessHint {
 #[inline]
 pub fn thread_number() -> usize {
     LOCAL.with(|local| {
-        let mut record = local.record.get();
-        if record.is_null() {
-            record = register();
-        }
-        // SAFETY: as in `with_hint`.
-        unsafe { &*record }.number()
+        // SAFETY: as in `with_hint`. A thread that has yet to pay does so before its next scope, not here, where it may hold a claim.
+        unsafe { &*local.own_record() }.number()
     })
+}
+
+/// The clock of the calling thread's outermost scope, or nothing outside. No other scope of the thread has the same.
+pub fn current_clock() -> Option<u64> {
+    LOCAL.with(|local| {
+        // SAFETY: as in `with_hint`; a scope is open, so the record is set.
+        (local.depth.get() > 0).then(|| unsafe { &*local.record.get() }.read())
+    })
+}
+
+/// The calling thread, in a scope, has taken something that it must make up for before its next outermost scope.
+pub fn owe(creditor: Weak<dyn Creditor>) {
+    LOCAL.with(|local| {
+        debug_assert!(local.depth.get() > 0, "outside scopes there is nothing to owe");
+        // SAFETY: as in `with_hint`; a scope is open, so the record is set.
+        unsafe { &*local.record.get() }.owe(creditor);
+        local.depth.set(local.depth.get() | IN_DEBT);
+    });
+}
+
+/// Tells `creditor` how many threads may open a scope, now and whenever that changes. Each thread pays it before its first scope.
+pub fn add_creditor(creditor: Weak<dyn Creditor>) {
+    THREADS.add_creditor(creditor);
+}
+
+/// The scopes that are open in this process.
+pub fn open_scopes() -> Vec<OpenScope> {
+    THREADS.open_scopes()
+}
+
+/// How many scopes are open in this process.
+pub fn count_open() -> usize {
+    THREADS.count_open()
 }
 
 /// Begins a grace period over all threads of the process.

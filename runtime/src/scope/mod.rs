@@ -42,8 +42,10 @@ pub mod zeal;
 
 pub use grace::Grace;
 pub(crate) use guard::current_hint;
-pub use guard::{AccessHint, Hinted, Scope, begin_grace, in_scope, thread_number};
-pub use record::{Registry, ThreadRecord};
+pub use guard::{
+    AccessHint, Hinted, Refreshed, Scope, add_creditor, begin_grace, count_open, current_clock, in_scope, open_scopes, owe, thread_number,
+};
+pub use record::{Creditor, OpenScope, Registry, ThreadRecord};
 
 use crate::sync::{Ordering, fence};
 

@@ -6,7 +6,7 @@ use farptr_runtime::budget::{Budget, Party};
 use proptest::prelude::*;
 
 fn party() -> impl Strategy<Value = Party> {
-    prop_oneof![Just(Party::Creator), Just(Party::Mutator), Just(Party::Evacuator)]
+    prop_oneof![Just(Party::Creator), Just(Party::Mutator), Just(Party::Scope), Just(Party::Evacuator)]
 }
 
 fn bytes() -> impl Strategy<Value = usize> {

@@ -14,6 +14,8 @@ use std::collections::{BTreeMap, VecDeque};
 
 const SHARDS: usize = 2;
 const RESERVE: usize = 2;
+/// The head that the reserve is served from; its segments queue with the young ones.
+const RESERVED: (usize, usize) = (SHARDS + 1, 1);
 const KINDS: [QueueKind; 3] = [QueueKind::Transient, QueueKind::Young, QueueKind::Main];
 
 #[derive(Debug, Clone)]
@@ -44,15 +46,17 @@ enum Op {
     },
     /// Every segment that nothing busy is in is emptied.
     EmptyAll,
-    GiveBack {
-        bytes: usize,
-    },
     GiveBackAll,
-    /// The budget is charged for something else.
+    /// The budget is charged for something else, at the expense of free segments.
     Charge {
         bytes: usize,
+        party: Party,
     },
     Release,
+    /// So many threads may open scopes.
+    KeepForScopes {
+        threads: usize,
+    },
 }
 
 fn layout() -> impl Strategy<Value = Layout> {
@@ -65,9 +69,9 @@ fn kind() -> impl Strategy<Value = QueueKind> {
 }
 
 fn op() -> impl Strategy<Value = Op> {
-    let party = prop_oneof![4 => Just(Party::Evacuator), 2 => Just(Party::Mutator), 2 => Just(Party::Creator)];
+    let party = || prop_oneof![4 => Just(Party::Evacuator), 2 => Just(Party::Mutator), 2 => Just(Party::Creator), 3 => Just(Party::Scope)];
     prop_oneof![
-        24 => (0..SHARDS + 1, kind(), layout(), party)
+        24 => (0..SHARDS + 1, kind(), layout(), party())
             .prop_map(|(shard, kind, layout, party)| Op::Alloc { shard, kind, layout, party }),
         16 => (any::<Index>(), prop::bool::weighted(0.85)).prop_map(|(which, is_kept)| Op::Settle { which, is_kept }),
         1 => Just(Op::SealAll),
@@ -75,9 +79,9 @@ fn op() -> impl Strategy<Value = Op> {
         2 => (any::<Index>(), any::<bool>()).prop_map(|(which, referred)| Op::PutBack { which, referred }),
         3 => any::<Index>().prop_map(|which| Op::Free { which }),
         2 => Just(Op::EmptyAll),
-        2 => prop_oneof![3 => 0..80_000usize, 1 => any::<usize>()].prop_map(|bytes| Op::GiveBack { bytes }),
         1 => Just(Op::GiveBackAll),
-        1 => (0..60_000usize).prop_map(|bytes| Op::Charge { bytes }),
+        2 => (prop_oneof![6 => 0..60_000usize, 1 => any::<usize>()], party()).prop_map(|(bytes, party)| Op::Charge { bytes, party }),
+        1 => (0..12usize).prop_map(|threads| Op::KeepForScopes { threads }),
         2 => Just(Op::Release),
     ]
 }
@@ -126,6 +130,10 @@ struct Model {
     taken: Vec<SealedSegment>,
     /// Free and committed; which ones is the heap's business.
     free: usize,
+    kept_for_scopes: usize,
+    /// Taken out of what is kept by threads in scopes and by the evacuator, and not made up for.
+    drawn: usize,
+    lent: usize,
     /// Objects in the making.
     busy: Vec<(SegmentId, usize)>,
     charged: Vec<usize>,
@@ -147,6 +155,9 @@ impl Model {
             sealed: Default::default(),
             taken: Vec::new(),
             free: 0,
+            kept_for_scopes: 0,
+            drawn: 0,
+            lent: 0,
             busy: Vec::new(),
             charged: Vec::new(),
             next: 0,
@@ -164,20 +175,40 @@ impl Model {
 
     fn floor(&self, party: Party) -> usize {
         match party {
-            Party::Evacuator => 0,
-            Party::Mutator => RESERVE,
+            Party::Evacuator | Party::Scope => 0,
+            Party::Mutator => RESERVE + self.kept_for_scopes,
             // One in 32 is left to swap-ins.
-            Party::Creator => RESERVE + (self.heap.capacity() / 32).max(1),
+            Party::Creator => RESERVE + self.kept_for_scopes + (self.heap.capacity() / 32).max(1),
+        }
+    }
+
+    /// Whether `party` may take one of so many available segments: threads in scopes as many as are kept for them, the evacuator as many as its reserve, below what the others leave.
+    fn may_take(&mut self, available: usize, party: Party) -> bool {
+        if available > self.floor(Party::Mutator) {
+            (self.drawn, self.lent) = (0, 0);
+        }
+        let below = available <= self.floor(Party::Mutator);
+        match party {
+            Party::Evacuator => available > 0 && (!below || self.lent < RESERVE),
+            Party::Scope => !below || self.drawn < self.kept_for_scopes && available > RESERVE.saturating_sub(self.lent),
+            Party::Mutator | Party::Creator => available > self.floor(party),
         }
     }
 
     fn alloc(&mut self, shard: usize, kind: QueueKind, layout: Layout, party: Party) {
-        let head = (shard, index_of(kind));
+        let is_reserved = party == Party::Scope;
+        if is_reserved && !self.heap.is_reservable(layout) {
+            return;
+        }
+        let head = if is_reserved { RESERVED } else { (shard, index_of(kind)) };
         let available = self.available();
         let before = self.open.get(&head).copied();
-        let outcome = self.heap.alloc(shard, kind, layout, &self.budget, party);
+        let outcome = match is_reserved {
+            true => self.heap.alloc_reserved(layout, &self.budget),
+            false => self.heap.alloc(shard, kind, layout, &self.budget, party),
+        };
         let Ok(addr) = outcome else {
-            assert!(available <= self.floor(party), "{available} segments could be had");
+            assert!(!self.may_take(available, party), "{party:?} could have had one of {available} segments");
             self.seal(head);
             return;
         };
@@ -185,7 +216,11 @@ impl Model {
         let placed = Placed { addr, layout, number: self.next + 1, kept: None };
         self.next += 1;
         if before != Some(segment) {
-            assert!(available > self.floor(party), "{party:?} took one of the last {available} segments");
+            assert!(self.may_take(available, party), "{party:?} took one of the last {available} segments");
+            if available <= self.floor(Party::Mutator) {
+                self.drawn += usize::from(is_reserved);
+                self.lent += usize::from(!is_reserved);
+            }
             assert!(!self.objects.contains_key(&segment), "{segment:?} is in use");
             if let Some(old) = before {
                 let end = self.base(old) + self.heap.segment_bytes();
@@ -226,6 +261,7 @@ impl Model {
 
     fn seal_all(&mut self) {
         self.heap.seal_all();
+        self.seal(RESERVED);
         (0..SHARDS + 1).for_each(|shard| (0..KINDS.len()).for_each(|kind| self.seal((shard, kind))));
     }
 
@@ -279,15 +315,22 @@ impl Model {
     fn free(&mut self, segment: SegmentId) {
         self.objects.remove(&segment);
         self.free += 1;
+        (self.drawn, self.lent) = if self.drawn > 0 { (self.drawn - 1, self.lent) } else { (0, self.lent.saturating_sub(1)) };
         // SAFETY: the model has forgotten its objects.
         unsafe { self.heap.free(segment) };
     }
 
-    fn give_back(&mut self, bytes: usize) {
-        let given = self.heap.give_back(bytes, &self.budget);
+    /// All that is free, as segments or not at all yet, may be charged but for what `party` must leave.
+    fn charge(&mut self, bytes: usize, party: Party) {
         let segment = self.heap.segment_bytes();
-        assert_eq!(given, bytes.div_ceil(segment).min(self.free.saturating_sub(RESERVE)) * segment);
-        self.free -= given / segment;
+        let chargeable = self.budget.limit() - self.budget.used();
+        let most = (chargeable + self.free * segment).saturating_sub(self.floor(party) * segment);
+        let charged = self.heap.try_charge(bytes, &self.budget, party);
+        assert_eq!(charged, bytes <= most, "{bytes} of {most} bytes");
+        if charged {
+            self.charged.push(bytes);
+            self.free -= bytes.saturating_sub(chargeable).div_ceil(segment);
+        }
     }
 
     fn apply(&mut self, op: &Op) {
@@ -318,15 +361,14 @@ impl Model {
                 self.free(segment.id);
             }
             Op::Settle { .. } | Op::PutBack { .. } | Op::Free { .. } => {}
-            Op::GiveBack { bytes } => self.give_back(bytes),
             Op::GiveBackAll => {
                 self.heap.give_back_all(&self.budget);
                 self.free = 0;
             }
-            Op::Charge { bytes } => {
-                if self.budget.try_charge(Party::Evacuator, bytes) {
-                    self.charged.push(bytes);
-                }
+            Op::Charge { bytes, party } => self.charge(bytes, party),
+            Op::KeepForScopes { threads } => {
+                self.heap.keep_for_scopes(threads);
+                self.kept_for_scopes = self.heap.segments_for(self.heap.reserve_for(threads)).min(self.heap.capacity() / 2);
             }
             Op::Release => {
                 if let Some(bytes) = self.charged.pop() {
@@ -337,14 +379,14 @@ impl Model {
         self.check();
     }
 
-    fn check(&self) {
+    fn check(&mut self) {
         let committed = self.committed() * self.heap.segment_bytes();
         assert_eq!(self.heap.committed_bytes(), committed);
         assert_eq!(self.budget.used(), committed + self.charged.iter().sum::<usize>());
         assert!(self.budget.used() <= self.budget.limit());
         assert_eq!(self.heap.available_segments(&self.budget), self.available());
-        for party in [Party::Creator, Party::Mutator, Party::Evacuator] {
-            assert_eq!(self.heap.has_room_for(party, &self.budget), self.available() > self.floor(party));
+        for party in [Party::Creator, Party::Mutator, Party::Evacuator, Party::Scope] {
+            assert_eq!(self.heap.has_room_for(party, &self.budget), self.may_take(self.available(), party), "{party:?}");
         }
         for kind in KINDS {
             assert_eq!(self.heap.sealed(kind), self.sealed[index_of(kind)].len());

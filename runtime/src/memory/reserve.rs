@@ -1,0 +1,194 @@
+//! The reserve: why a deref in a scope does not fail by bad luck.
+//!
+//! A thread in a scope must not wait for evacuation: the grace period that would free memory waits for its scope. So it is served at once, if need be from
+//! segments that are kept for this, or refused at once.
+//!
+//! # The rule
+//! A thread's **holding** is the local memory that it has taken since its outermost scope began or was refreshed. Its **share** is a quarter of the heap divided by the
+//! threads that have a scope open, at most 256 KiB ([`Heap::share`](crate::heap::Heap::share)). While its holding is below its share, an object that is no larger than a full chunk gets
+//! room, for a fetch or for a writer's copy. A thread that took its part while fewer had a scope open keeps that until its scope ends; what the others may take beyond
+//! their first deref is then what is left.
+//!
+//! # Who does what
+//! | who | when | does |
+//! |---|---|---|
+//! | anybody who can wait | takes local memory | leaves the reserve: [`Party::Mutator`], [`Party::Creator`] |
+//! | thread in a scope | takes local memory | notes it in its holding; if those above must leave what is left, and it is below its share, takes from the reserve ([`Party::Scope`]), and is in debt |
+//! | thread in debt | its next outermost scope would begin, or is refreshed | pays: runs rounds, or waits for another's, until the reserve has what the others may still take and a share besides; at most `timeout` |
+//! | new thread | its first scope would begin | is counted, which makes the reserve larger, then pays |
+//!
+//! # Why it is enough
+//! Let `N` threads be counted. The reserve is kept as large as all `N` may take: their shares, and a first deref each. A thread that begins a scope has no debt, so what
+//! it may take is there, and stays there: those who can wait don't touch it, and each other thread takes its own part at most before it pays. The evacuator has segments of its
+//! own and no others. A thread that is not counted yet pays before its first scope, after it has been counted: whoever takes a segment later leaves the larger reserve, and whoever took one before
+//! is seen, because both hold the heap's lock.
+//!
+//! It holds only while payments succeed: a scope that outlasts `timeout` ends all evacuation. Then derefs go on until the reserve is used up, and the error after that names that scope's thread.
+//! What a thread in a scope waits for besides memory is another's fetch. So **nobody waits for room while it has a claim**: see [`super::miss`].
+//!
+//! The model `loom::reserve` tries all orders of three threads.
+
+use super::Memory;
+use super::object::Origin;
+use super::room::Waiting;
+use crate::addr::ObjectAddr;
+use crate::error::Error;
+use crate::heap::HEADER_BYTES;
+use crate::scope::{self, Creditor, OpenScope};
+use crate::sys;
+use std::alloc::Layout;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Instant;
+
+/// What one thread has taken in one scope. Written by its thread.
+#[derive(Debug, Default)]
+pub(super) struct Holding {
+    /// The clock of the scope.
+    clock: AtomicU64,
+    bytes: AtomicUsize,
+}
+
+impl Holding {
+    /// Bytes taken in the scope of this clock. Of another thread: roughly.
+    fn in_scope(&self, clock: u64) -> usize {
+        // Acquire: partner of `add`; the bytes are those of this clock or of a later one.
+        if self.clock.load(Ordering::Acquire) == clock { self.bytes.load(Ordering::Relaxed) } else { 0 }
+    }
+
+    fn add(&self, clock: u64, bytes: usize) {
+        let before = self.in_scope(clock);
+        self.bytes.store(before + bytes, Ordering::Relaxed);
+        self.clock.store(clock, Ordering::Release);
+    }
+}
+
+/// Bytes of the log that an object of `layout` takes.
+fn footprint(layout: Layout) -> usize {
+    let gap = layout.align().saturating_sub(HEADER_BYTES);
+    gap + (HEADER_BYTES + layout.size()).next_multiple_of(HEADER_BYTES)
+}
+
+impl Memory {
+    fn with_holding<R>(&self, thread: usize, f: impl Fn(&Holding) -> R) -> R {
+        let known = self.holdings.read(|holdings| holdings.get(thread).and_then(Option::as_ref).map(|holding| f(holding)));
+        known.unwrap_or_else(|| {
+            let holding = self.holdings.update(|holdings| {
+                if holdings.len() <= thread {
+                    holdings.resize(thread + 1, None);
+                }
+                Arc::clone(holdings[thread].get_or_insert_default())
+            });
+            f(&holding)
+        })
+    }
+
+    /// The calling thread has taken room for an object of `layout`. Counts if it is in a scope.
+    #[inline]
+    pub(super) fn note_taken(&self, layout: Layout) {
+        if let Some(clock) = scope::current_clock() {
+            self.with_holding(scope::thread_number(), |holding| holding.add(clock, footprint(layout)));
+        }
+    }
+
+    /// What the calling thread holds, in the scope of this clock.
+    fn held(&self, clock: u64) -> usize {
+        self.with_holding(scope::thread_number(), |holding| holding.in_scope(clock))
+    }
+
+    /// Room out of the reserve, if the calling thread is in a scope and below its share.
+    #[cold]
+    pub(super) fn alloc_reserved(&self, layout: Layout, origin: Origin) -> Option<ObjectAddr> {
+        if matches!(origin, Origin::New) || !self.heap.is_reservable(layout) {
+            return None;
+        }
+        let held = self.held(scope::current_clock()?);
+        // There are no more open scopes than threads, so that they need not be counted every time.
+        let share = |threads| held < self.heap.share(threads);
+        if !share(self.threads.load(Ordering::Relaxed)) && !share(scope::count_open()) {
+            return None;
+        }
+        let addr = self.heap.alloc_reserved(layout, &self.budget).ok()?;
+        scope::owe(self.weak.clone());
+        self.counters.reserved.fetch_add(1, Ordering::Relaxed);
+        Some(addr)
+    }
+
+    /// The error of a thread in a scope that was refused.
+    #[cold]
+    pub(super) fn scope_exhausted(&self, needed: usize) -> Error {
+        let (open, own) = (scope::open_scopes(), scope::thread_number());
+        let holders = open.iter().filter(|scope| scope.number != own);
+        let largest = holders.max_by_key(|scope| (scope.age >= self.timeout, self.held_in(scope)));
+        Error::ScopeExhausted {
+            needed,
+            held: scope::current_clock().map_or(0, |clock| self.held(clock)),
+            share: self.heap.share(open.len()),
+            budget: self.budget.limit(),
+            others: largest.map_or_else(String::new, |scope| format!("; {}", self.describe(scope))),
+        }
+    }
+
+    fn held_in(&self, scope: &OpenScope) -> usize {
+        self.with_holding(scope.number, |holding| holding.in_scope(scope.clock))
+    }
+
+    fn describe(&self, scope: &OpenScope) -> String {
+        let name = sys::thread_name(scope.tid).unwrap_or_else(|| "?".into());
+        let age = scope.age.as_millis();
+        let held = self.held_in(scope);
+        format!("thread {name:?} ({}) has a scope open, for at least {age} ms, in which it took {held} bytes", scope.tid)
+    }
+
+    /// Names the scope for which evacuation has waited longest, if one holds it back now.
+    pub fn overdue_scope(&self) -> Option<String> {
+        let open = scope::open_scopes();
+        let longest = open.iter().filter(|scope| !scope.age.is_zero()).max_by_key(|scope| scope.age)?;
+        Some(format!("evacuation waits for a dereference scope: {}", self.describe(longest)))
+    }
+
+    /// Whether the reserve has what those in scopes may still take, and a share for one more.
+    fn is_made_up(&self) -> bool {
+        let wanted = self.heap.reserve_for(self.threads.load(Ordering::Relaxed));
+        let left = self.heap.left_for_scopes(&self.budget);
+        left >= wanted || left + scope::open_scopes().iter().map(|scope| self.held_in(scope)).sum::<usize>() >= wanted
+    }
+}
+
+impl Creditor for Memory {
+    fn threads(&self, living: usize) {
+        self.threads.store(living, Ordering::Relaxed);
+        self.heap.keep_for_scopes(living);
+    }
+
+    fn collect(&self) {
+        if self.is_made_up() {
+            return;
+        }
+        let deadline = Instant::now() + self.timeout;
+        let mut waiting = Waiting::default();
+        self.drop_spares();
+        // An error is for the deref that then finds no room.
+        while !self.is_made_up() && Instant::now() < deadline && self.relieve(self.heap.segment_bytes(), &mut waiting).is_ok() {
+            // It was waited for once. From here on the reserve is what there is.
+            if waiting.is_in_vain() && scope::open_scopes().iter().any(|scope| scope.age >= self.timeout) {
+                return;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_holding_is_that_of_one_scope() {
+        let holding = Holding::default();
+        holding.add(1, 100);
+        holding.add(1, 20);
+        assert_eq!((holding.in_scope(1), holding.in_scope(3)), (120, 0));
+        holding.add(3, 5);
+        assert_eq!((holding.in_scope(1), holding.in_scope(3)), (0, 5));
+    }
+}
