@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-const BUDGET: usize = 4 << 20;
+const BUDGET: usize = 16 << 20;
 
 /// Objects of 256 B to 1 KiB in a far memory that evacuates on this thread.
 struct Values {

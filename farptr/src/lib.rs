@@ -51,7 +51,7 @@ mod shard;
 pub use far::Far;
 pub use farptr_derive::Far;
 pub use farptr_runtime::memory::Stats;
-pub use farptr_runtime::scope::{AccessHint, Scope};
+pub use farptr_runtime::scope::{AccessHint, Refreshed, Scope};
 pub use farptr_runtime::{Error, Result, TransportError};
 pub use memory::{Builder, FarMemory};
 pub use pin::{Pinned, PinnedMut};

@@ -46,7 +46,7 @@ fn layout() -> impl Strategy<Value = Layout> {
         4 => 300..8_200usize,
         2 => 8_200..70_000usize,
         1 => 70_000..270_000usize,
-        1 => 500_000..700_000usize,
+        1 => 300_000..450_000usize,
     ];
     (size, prop_oneof![3 => 0..5u32, 1 => 5..13u32]).prop_map(|(size, align)| Layout::from_size_align(size, 1 << align).unwrap())
 }

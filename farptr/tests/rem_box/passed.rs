@@ -6,7 +6,7 @@ use std::cell::Cell;
 use std::hint::black_box;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-const BUDGET: usize = 1 << 20;
+const BUDGET: usize = 4 << 20;
 
 /// Objects of 512 bytes, eight times as many as fit.
 const COUNT: usize = 8 * BUDGET / 512;

@@ -5,7 +5,7 @@ use farptr::{Far, FarMemory, RemBox, RemVec};
 use std::hint::black_box;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-const BUDGET: usize = 1 << 20;
+const BUDGET: usize = 4 << 20;
 
 /// Bytes of the chunks here.
 const CHUNK: usize = 2048;
@@ -53,8 +53,8 @@ fn where_memory_is_free_a_scan_brings_in() {
         return;
     }
     let mem = memory(BUDGET);
-    let vec = filled(&mem, BUDGET / 2);
-    let chunks = (BUDGET / 2 / CHUNK) as u64;
+    let vec = filled(&mem, BUDGET / 4);
+    let chunks = (BUDGET / 4 / CHUNK) as u64;
     // It was full once.
     drop(filled(&mem, 4 * BUDGET));
     mem.evacuate_all().unwrap();

@@ -61,6 +61,20 @@ impl Shard {
     }
 }
 
+/// The head that the reserve is served from.
+#[derive(Debug, Default)]
+struct Reserved {
+    open: Option<Open>,
+    /// Whether everything in it was fetched under a non-temporal hint, so that it leaves first.
+    is_transient: bool,
+}
+
+impl Reserved {
+    fn kind(&self) -> QueueKind {
+        if self.is_transient { QueueKind::Transient } else { QueueKind::Young }
+    }
+}
+
 #[derive(Debug, Default)]
 struct Segments {
     /// Committed and charged.
@@ -96,7 +110,7 @@ pub struct Heap {
     mutators_leave: usize,
     shards: Box<[CachePadded<Mutex<Shard>>]>,
     /// Where threads in scopes get room when all else is used up: one head for all, because one for each shard and queue would be a fifth of the heap.
-    reserved: Mutex<Option<Open>>,
+    reserved: Mutex<Reserved>,
     /// Segments kept for threads in scopes: follows from how many threads may open one.
     kept_for_scopes: AtomicUsize,
     segments: Mutex<Segments>,
@@ -169,7 +183,7 @@ impl Heap {
             reserve,
             mutators_leave: reserve,
             shards: (0..shards + 1).map(|_| CachePadded::default()).collect(),
-            reserved: Mutex::new(None),
+            reserved: Mutex::default(),
             kept_for_scopes: AtomicUsize::new(0),
             segments: Mutex::new(Segments {
                 uncommitted: (0..count as u32).rev().map(SegmentId).collect(),
@@ -294,13 +308,20 @@ impl Heap {
         Ok(open.bump(layout).expect("a small object fits an empty segment"))
     }
 
-    /// Allocates room for an object that is reservable, out of the reserve. It is busy until `settle` is called.
+    /// Allocates room for an object that is reservable, out of the reserve. It is busy until `settle` is called. There is one head whatever the object's `kind`, which says only when its
+    /// segment's turn comes.
     ///
     /// # Errors
     /// If all of the reserve is in use.
-    pub fn alloc_reserved(&self, layout: Layout, budget: &Budget) -> Result<ObjectAddr, NoRoom> {
+    pub fn alloc_reserved(&self, kind: QueueKind, layout: Layout, budget: &Budget) -> Result<ObjectAddr, NoRoom> {
         debug_assert!(self.is_reservable(layout) && !self.is_large(layout));
-        self.alloc_in(&mut lock(&self.reserved), QueueKind::Young, layout, budget, Party::Scope)
+        let mut reserved = lock(&self.reserved);
+        let (queue, is_transient) = (reserved.kind(), kind == QueueKind::Transient);
+        let before = reserved.open.as_ref().map(|open| open.id);
+        let addr = self.alloc_in(&mut reserved.open, queue, layout, budget, Party::Scope)?;
+        let is_new = before != reserved.open.as_ref().map(|open| open.id);
+        reserved.is_transient = is_transient && (is_new || reserved.is_transient);
+        Ok(addr)
     }
 
     /// An object of the segment is busy. Under the head's lock, so before the segment can be sealed.
@@ -416,7 +437,7 @@ impl Heap {
 
     /// Bytes of reservable objects, whatever their sizes, for which the reserve has room now.
     pub fn left_for_scopes(&self, budget: &Budget) -> usize {
-        let rest = lock(&self.reserved).as_ref().map_or(0, |open| open.end - open.cursor);
+        let rest = lock(&self.reserved).open.as_ref().map_or(0, |open| open.end - open.cursor);
         let segments = lock(&self.segments);
         let available = self.available(&segments, budget);
         let left = if available > self.floor(Party::Mutator) { self.kept_for_scopes() } else { self.left(&segments, available) };
@@ -445,8 +466,11 @@ impl Heap {
 
     /// Seals every open segment that holds something, so that its objects can become victims.
     pub fn seal_all(&self) {
-        if let Some(open) = lock(&self.reserved).take() {
-            self.seal(open, QueueKind::Young);
+        {
+            let mut reserved = lock(&self.reserved);
+            if let Some(open) = reserved.open.take() {
+                self.seal(open, reserved.kind());
+            }
         }
         for shard in &self.shards {
             let mut shard = lock(shard);

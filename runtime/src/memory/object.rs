@@ -208,7 +208,7 @@ impl Memory {
         let (kind, far, party) = origin.terms(self.ablations().policy);
         let addr = match self.heap.alloc(self.shard(), kind, layout, &self.budget, party) {
             Ok(addr) => addr,
-            Err(_) => self.alloc_reserved(layout, origin)?,
+            Err(_) => self.alloc_reserved(kind, layout, origin)?,
         };
         self.note_taken(layout);
         self.kick_if_low();

@@ -33,7 +33,7 @@ use super::object::Origin;
 use super::room::Waiting;
 use crate::addr::ObjectAddr;
 use crate::error::Error;
-use crate::heap::HEADER_BYTES;
+use crate::heap::{HEADER_BYTES, QueueKind};
 use crate::scope::{self, Creditor, OpenScope};
 use crate::sys;
 use std::alloc::Layout;
@@ -98,7 +98,7 @@ impl Memory {
 
     /// Room out of the reserve, if the calling thread is in a scope and below its share.
     #[cold]
-    pub(super) fn alloc_reserved(&self, layout: Layout, origin: Origin) -> Option<ObjectAddr> {
+    pub(super) fn alloc_reserved(&self, kind: QueueKind, layout: Layout, origin: Origin) -> Option<ObjectAddr> {
         if matches!(origin, Origin::New) || !self.heap.is_reservable(layout) {
             return None;
         }
@@ -108,7 +108,7 @@ impl Memory {
         if !share(self.threads.load(Ordering::Relaxed)) && !share(scope::count_open()) {
             return None;
         }
-        let addr = self.heap.alloc_reserved(layout, &self.budget).ok()?;
+        let addr = self.heap.alloc_reserved(kind, layout, &self.budget).ok()?;
         scope::owe(self.weak.clone());
         self.counters.reserved.fetch_add(1, Ordering::Relaxed);
         Some(addr)

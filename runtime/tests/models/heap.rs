@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 const SHARDS: usize = 2;
 const RESERVE: usize = 2;
-/// The head that the reserve is served from; its segments queue with the young ones.
+/// The head that the reserve is served from; its segments queue with the young ones, or with the transient ones if all in them are.
 const RESERVED: (usize, usize) = (SHARDS + 1, 1);
 const KINDS: [QueueKind; 3] = [QueueKind::Transient, QueueKind::Young, QueueKind::Main];
 
@@ -131,6 +131,8 @@ struct Model {
     /// Free and committed; which ones is the heap's business.
     free: usize,
     kept_for_scopes: usize,
+    /// Whether all that was put into the reserve's open segment leaves first.
+    is_transient: bool,
     /// Taken out of what is kept by threads in scopes and by the evacuator, and not made up for.
     drawn: usize,
     lent: usize,
@@ -156,6 +158,7 @@ impl Model {
             taken: Vec::new(),
             free: 0,
             kept_for_scopes: 0,
+            is_transient: false,
             drawn: 0,
             lent: 0,
             busy: Vec::new(),
@@ -204,7 +207,7 @@ impl Model {
         let available = self.available();
         let before = self.open.get(&head).copied();
         let outcome = match is_reserved {
-            true => self.heap.alloc_reserved(layout, &self.budget),
+            true => self.heap.alloc_reserved(kind, layout, &self.budget),
             false => self.heap.alloc(shard, kind, layout, &self.budget, party),
         };
         let Ok(addr) = outcome else {
@@ -232,6 +235,9 @@ impl Model {
             self.objects.insert(segment, Vec::new());
             self.open.insert(head, segment);
         }
+        if is_reserved {
+            self.is_transient = kind == QueueKind::Transient && (before != Some(segment) || self.is_transient);
+        }
         assert!(addr.get().is_multiple_of(layout.align().max(16)), "{placed:?}");
         let base = placed.start() / self.heap.segment_bytes() * self.heap.segment_bytes();
         assert!(placed.start() >= self.end_of(segment) && placed.end() <= base + self.heap.segment_bytes(), "{placed:?}");
@@ -255,7 +261,8 @@ impl Model {
     fn seal(&mut self, head: (usize, usize)) {
         if let Some(id) = self.open.remove(&head) {
             let used = self.end_of(id) - self.base(id);
-            self.sealed[head.1].push_back(SealedSegment { id, used, kind: KINDS[head.1], referred: false });
+            let queue = if head == RESERVED && self.is_transient { index_of(QueueKind::Transient) } else { head.1 };
+            self.sealed[queue].push_back(SealedSegment { id, used, kind: KINDS[queue], referred: false });
         }
     }
 
