@@ -114,6 +114,8 @@ pub struct Memory {
     holdings: Rcu<Vec<Option<Arc<reserve::Holding>>>>,
     /// Threads that may open a scope.
     threads: AtomicUsize,
+    /// `evacuated` when the last of them came.
+    last_thread: AtomicU64,
     ticker: ticker::Ticker<std::thread::Thread>,
     wanted: AtomicUsize,
     weak: Weak<Memory>,
@@ -175,6 +177,7 @@ impl Memory {
             lanes: Rcu::new(Vec::new()),
             holdings: Rcu::new(Vec::new()),
             threads: AtomicUsize::new(0),
+            last_thread: AtomicU64::new(0),
             ticker: ticker::Ticker::default(),
             wanted: AtomicUsize::new(0),
             weak: weak.clone(),
@@ -337,7 +340,11 @@ impl Memory {
 
     /// The evacuator has sent `bytes` away.
     pub fn advance_ghost_clock(&self, bytes: usize) {
-        self.evacuated.fetch_add(bytes as u64, Ordering::Relaxed);
+        let before = self.evacuated.fetch_add(bytes as u64, Ordering::Relaxed);
+        let turnover = self.last_thread.load(Ordering::Relaxed) + self.budget.limit() as u64;
+        if before < turnover && before + bytes as u64 >= turnover {
+            self.shrink_reserve();
+        }
     }
 }
 

@@ -16,12 +16,17 @@
 //! | thread in a scope | takes local memory | notes it in its holding; if those above must leave what is left, and it is below its share, takes from the reserve ([`Party::Scope`]), and is in debt |
 //! | thread in debt | its next outermost scope would begin, or is refreshed | pays: runs rounds, or waits for another's, until the reserve has what the others may still take and a share besides; at most `timeout` |
 //! | new thread | its first scope would begin | is counted, which makes the reserve larger, then pays |
+//! | evacuator | a heap's worth of objects has left since the last new thread | lets the reserve shrink to what the threads there are need |
 //!
 //! # Why it is enough
 //! Let `N` threads be counted. The reserve is kept as large as all `N` may take: their shares, and a first deref each. A thread that begins a scope has no debt, so what
 //! it may take is there, and stays there: those who can wait don't touch it, and each other thread takes its own part at most before it pays. The evacuator has segments of its
 //! own and no others. A thread that is not counted yet pays before its first scope, after it has been counted: whoever takes a segment later leaves the larger reserve, and whoever took one before
 //! is seen, because both hold the heap's lock.
+//!
+//! **Threads come in groups.** Each is counted when it begins its first scope, and the others of its group may have theirs open by then and be waiting for it, at a barrier say: then nothing
+//! can become free for it. So a new thread makes the reserve large enough for [`GROUP`] more, while the first of the group finds no scope open. What no thread comes for is cached in again
+//! when the heap has turned over once.
 //!
 //! It holds only while payments succeed: a scope that outlasts `timeout` ends all evacuation. Then derefs go on until the reserve is used up, and the error after that names that scope's thread.
 //! What a thread in a scope waits for besides memory is another's fetch. So **nobody waits for room while it has a claim**: see [`super::miss`].
@@ -40,6 +45,9 @@ use std::alloc::Layout;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
+
+/// Threads that may follow a new one so closely that nothing can become free for them.
+const GROUP: usize = 64;
 
 /// What one thread has taken in one scope. Written by its thread.
 #[derive(Debug, Default)]
@@ -137,7 +145,7 @@ impl Memory {
         let name = sys::thread_name(scope.tid).unwrap_or_else(|| "?".into());
         let age = scope.age.as_millis();
         let held = self.held_in(scope);
-        format!("thread {name:?} ({}) has a scope open, for at least {age} ms, in which it took {held} bytes", scope.tid)
+        format!("thread {name:?} ({}) has a scope open, for at least {age} ms, in which it took {held} bytes of this far memory", scope.tid)
     }
 
     /// Names the scope for which evacuation has waited longest, if one holds it back now.
@@ -147,9 +155,26 @@ impl Memory {
         Some(format!("evacuation waits for a dereference scope: {}", self.describe(longest)))
     }
 
+    /// Threads that the reserve is for.
+    fn kept_for(&self) -> usize {
+        let living = self.threads.load(Ordering::Relaxed);
+        let since = self.evacuated.load(Ordering::Relaxed).saturating_sub(self.last_thread.load(Ordering::Relaxed));
+        if since < self.budget.limit() as u64 { living + GROUP } else { living }
+    }
+
+    /// Lets the reserve shrink if no more threads have come. For the evacuator, when it has made room.
+    pub(super) fn shrink_reserve(&self) {
+        self.heap.keep_for_scopes(self.kept_for());
+    }
+
+    /// Whether a scope has held evacuation back for longer than any operation waits.
+    pub(super) fn is_overdue(&self) -> bool {
+        scope::open_scopes().iter().any(|scope| scope.age >= self.timeout)
+    }
+
     /// Whether the reserve has what those in scopes may still take, and a share for one more.
     fn is_made_up(&self) -> bool {
-        let wanted = self.heap.reserve_for(self.threads.load(Ordering::Relaxed));
+        let wanted = self.heap.reserve_for(self.kept_for());
         let left = self.heap.left_for_scopes(&self.budget);
         left >= wanted || left + scope::open_scopes().iter().map(|scope| self.held_in(scope)).sum::<usize>() >= wanted
     }
@@ -157,8 +182,10 @@ impl Memory {
 
 impl Creditor for Memory {
     fn threads(&self, living: usize) {
-        self.threads.store(living, Ordering::Relaxed);
-        self.heap.keep_for_scopes(living);
+        if self.threads.swap(living, Ordering::Relaxed) < living {
+            self.last_thread.store(self.evacuated.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
+        self.heap.keep_for_scopes(self.kept_for());
     }
 
     fn collect(&self) {
@@ -168,10 +195,14 @@ impl Creditor for Memory {
         let deadline = Instant::now() + self.timeout;
         let mut waiting = Waiting::default();
         self.drop_spares();
-        // An error is for the deref that then finds no room.
-        while !self.is_made_up() && Instant::now() < deadline && self.relieve(self.heap.segment_bytes(), &mut waiting).is_ok() {
-            // It was waited for once. From here on the reserve is what there is.
-            if waiting.is_in_vain() && scope::open_scopes().iter().any(|scope| scope.age >= self.timeout) {
+        while !self.is_made_up() && Instant::now() < deadline {
+            // A scope that has been waited for as long as anything is: from here on the reserve is what there is, and the evacuator's thread goes on trying.
+            if self.is_overdue() {
+                self.kick_if_low();
+                return;
+            }
+            // An error is for the deref that then finds no room.
+            if self.relieve(self.heap.segment_bytes(), &mut waiting).is_err() {
                 return;
             }
         }

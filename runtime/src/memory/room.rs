@@ -51,11 +51,6 @@ impl Waiting {
         }
         self.barren
     }
-
-    /// Whether the last round was for nothing.
-    pub(super) fn is_in_vain(&self) -> bool {
-        self.barren > 0
-    }
 }
 
 /// Attempts before a passed deadline counts: a process that was stopped for a while has lost nothing but time.
@@ -94,7 +89,7 @@ impl Memory {
                 return Ok(result);
             }
             attempts += 1;
-            if attempts >= LEAST_ATTEMPTS && Instant::now() >= deadline {
+            if Instant::now() >= deadline && (attempts >= LEAST_ATTEMPTS || self.is_overdue()) {
                 let why = self.overdue_scope().map_or(Cow::Borrowed("nothing more could be evacuated in time"), Cow::Owned);
                 return Err(self.out_of_local(bytes, why));
             }
