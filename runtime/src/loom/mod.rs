@@ -25,6 +25,7 @@ mod misses;
 mod mutator;
 mod pins;
 mod relocation;
+mod reserve;
 mod sleeps;
 mod world;
 

@@ -175,8 +175,12 @@ impl Memory {
     /// Whether the reserve has what those in scopes may still take, and a share for one more.
     fn is_made_up(&self) -> bool {
         let wanted = self.heap.reserve_for(self.kept_for());
-        let left = self.heap.left_for_scopes(&self.budget);
-        left >= wanted || left + scope::open_scopes().iter().map(|scope| self.held_in(scope)).sum::<usize>() >= wanted
+        if self.heap.left_for_scopes(&self.budget) >= wanted {
+            return true;
+        }
+        // What is held first, then what is left: the other way round, what is taken meanwhile would count as both.
+        let held: usize = scope::open_scopes().iter().map(|scope| self.held_in(scope)).sum();
+        held + self.heap.left_for_scopes(&self.budget) >= wanted
     }
 }
 

@@ -75,6 +75,12 @@ impl ThreadRecord {
         self.clock.load(Ordering::Acquire)
     }
 
+    /// The clock now, as its thread sees it.
+    #[cfg(all(test, farptr_loom))]
+    pub(crate) fn now(&self) -> u64 {
+        self.clock.load(Ordering::Relaxed)
+    }
+
     /// A grace period waits for the scope that this clock is of.
     #[cfg_attr(farptr_loom, expect(dead_code, reason = "in models every scope ends before a grace period loses its patience"))]
     pub(super) fn note_waited_for(&self, clock: u64) {
