@@ -1,5 +1,6 @@
 //! Allocation from the log, and the segments' way from free to sealed and back.
 
+use super::pins::SegmentPins;
 use super::segment::{Objects, Open, QueueKind, SealedSegment, SegmentId, place};
 use crate::ablations::{Ablations, Marks, Pages};
 use crate::addr::ObjectAddr;
@@ -55,6 +56,8 @@ struct Segments {
     transient: VecDeque<SealedSegment>,
     young: VecDeque<SealedSegment>,
     main: VecDeque<SealedSegment>,
+    /// The pin head that was sealed last before it was full.
+    pin_rest: Option<SegmentId>,
 }
 
 impl Segments {
@@ -79,6 +82,7 @@ pub struct Heap {
     segments: Mutex<Segments>,
     /// Busy objects of each segment.
     busy: Box<[AtomicU32]>,
+    pins: SegmentPins,
     /// Committed segments in all, free ones included.
     committed: AtomicUsize,
     /// Whether fewer segments than the low watermark are left.
@@ -132,7 +136,7 @@ impl Heap {
         (1usize << wanted.ilog2()).clamp(smallest, largest)
     }
 
-    /// A heap for a budget of `limit` bytes and `shards` allocation shards (the evacuator's own comes on top). `reserve` segments are
+    /// A heap for a budget of `limit` bytes and `shards` allocation shards (the evacuator's own and that of the pin head come on top). `reserve` segments are
     /// for the evacuator only.
     pub fn new(limit: usize, shards: usize, reserve: usize) -> io::Result<Self> {
         let segment_bytes = Self::segment_bytes_for(limit);
@@ -145,12 +149,13 @@ impl Heap {
             segment_bytes,
             reserve,
             mutators_leave: reserve,
-            shards: (0..shards + 1).map(|_| CachePadded::default()).collect(),
+            shards: (0..shards + 2).map(|_| CachePadded::default()).collect(),
             segments: Mutex::new(Segments {
                 uncommitted: (0..count as u32).rev().map(SegmentId).collect(),
                 ..Segments::default()
             }),
             busy: (0..count).map(|_| AtomicU32::new(0)).collect(),
+            pins: SegmentPins::new(count),
             committed: AtomicUsize::new(0),
             low: AtomicBool::new(false),
             roomy: AtomicBool::new(true),
@@ -195,11 +200,16 @@ impl Heap {
 
     /// The shard for a thread.
     pub fn shard_for(&self, thread: usize) -> usize {
-        thread % (self.shards.len() - 1)
+        thread % (self.shards.len() - 2)
     }
 
     /// The evacuator's own shard.
     pub fn evacuator_shard(&self) -> usize {
+        self.shards.len() - 2
+    }
+
+    /// The shard of the pin head: the segment that is filled with objects that were moved in order to be pinned.
+    pub fn pin_shard(&self) -> usize {
         self.shards.len() - 1
     }
 
@@ -213,6 +223,7 @@ impl Heap {
         party: Party,
     ) -> Result<ObjectAddr, NoRoom> {
         debug_assert!(!self.is_large(layout));
+        let is_for_pins = shard == self.pin_shard();
         let mut shard = lock(&self.shards[shard]);
         let head = shard.head(kind);
         if let Some(open) = head
@@ -225,7 +236,11 @@ impl Heap {
         if let Some(full) = head.take() {
             self.seal(full, kind);
         }
-        let open = head.insert(self.take_segment(budget, party)?);
+        let rest = if is_for_pins { self.reopen_pin_rest(layout) } else { None };
+        let open = head.insert(rest.map_or_else(|| self.take_segment(budget, party), Ok)?);
+        if is_for_pins {
+            self.pins.open_head(open.id);
+        }
         self.begin(open.id);
         Ok(open.bump(layout).expect("a small object fits an empty segment"))
     }
@@ -302,7 +317,11 @@ impl Heap {
 
     fn seal(&self, open: Open, kind: QueueKind) {
         let used = open.cursor - open.base;
-        lock(&self.segments).queue(kind).push_back(SealedSegment { id: open.id, used, kind, referred: false });
+        let mut segments = lock(&self.segments);
+        if self.pins.close_head(open.id) {
+            segments.pin_rest = Some(open.id);
+        }
+        segments.queue(kind).push_back(SealedSegment { id: open.id, used, kind, referred: false });
     }
 
     /// Seals every open segment that holds something, so that its objects can become victims.
@@ -315,6 +334,29 @@ impl Heap {
                 }
             }
         }
+    }
+
+    /// Goes on with a pin head that was sealed before it was full, if it still holds pinned objects: it will not be freed for now, and a new one would be a
+    /// segment more that is not. Under the lock of the pin head, so nobody else opens one.
+    fn reopen_pin_rest(&self, layout: Layout) -> Option<Open> {
+        let mut segments = lock(&self.segments);
+        let id = segments.pin_rest.take().filter(|id| self.pins.holds_some(*id))?;
+        // Not there while the evacuator has it: then it is forgotten.
+        let (queue, at) = [QueueKind::Transient, QueueKind::Young, QueueKind::Main].into_iter().find_map(|kind| {
+            let at = segments.queue(kind).iter().position(|sealed| sealed.id == id)?;
+            Some((kind, at))
+        })?;
+        let sealed = segments.queue(queue)[at];
+        let open = Open { cursor: self.base_of(id) + sealed.used, ..self.open(id) };
+        if place(open.cursor, layout).1 > open.end {
+            return None;
+        }
+        segments.queue(queue).remove(at);
+        if sealed.referred {
+            // The next seal would forget it; the flag lasts longer than is needed, which costs nothing.
+            self.pins.note_move_out_of(id);
+        }
+        Some(open)
     }
 
     /// Sealed segments of a queue.
@@ -348,10 +390,31 @@ impl Heap {
     pub unsafe fn free(&self, id: SegmentId) {
         // SAFETY: by contract nobody refers to any of its bytes, and it is in no queue.
         unsafe { poison::given_up(self.base_of(id), self.segment_bytes) };
+        self.pins.reset(id);
         let mut segments = lock(&self.segments);
         segments.free.push(id);
         if segments.free.len() > self.watermarks.roomy() {
             self.roomy.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Which segments hold pinned objects.
+    #[inline]
+    pub fn pins(&self) -> &SegmentPins {
+        &self.pins
+    }
+
+    /// The object at `addr` has got its first pin. Nothing for large objects.
+    pub fn pinned(&self, addr: ObjectAddr) {
+        if let Some(id) = self.segment_of(addr) {
+            self.pins.add(id);
+        }
+    }
+
+    /// The object at `addr` has given its last pin back. Nothing for large objects.
+    pub fn unpinned(&self, addr: ObjectAddr) {
+        if let Some(id) = self.segment_of(addr) {
+            self.pins.remove(id);
         }
     }
 
@@ -435,7 +498,8 @@ impl Heap {
     /// Where `addr` lies, for the evacuator's bookkeeping.
     pub fn segment_of(&self, addr: ObjectAddr) -> Option<SegmentId> {
         let offset = self.offset_of_header(addr);
-        (offset < self.arena.len()).then(|| SegmentId((offset / self.segment_bytes) as u32))
+        // A power of two: no division.
+        (offset < self.arena.len()).then(|| SegmentId((offset >> self.segment_bytes.trailing_zeros()) as u32))
     }
 }
 
