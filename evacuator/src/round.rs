@@ -469,9 +469,10 @@ pub fn sweep(memory: &Memory, state: &mut RoundState) -> usize {
 pub fn reason(outcome: Outcome, memory: &Memory, bytes: usize) -> Result<()> {
     match outcome {
         Outcome { error: Some(error), .. } => Err(error),
-        Outcome { scopes_too_long: true, .. } => {
-            Err(memory.out_of_local(bytes, "a dereference scope of another thread holds back evacuation"))
-        }
-        _ => Err(memory.out_of_local(bytes, "everything local is pinned or in use")),
+        Outcome { scopes_too_long: true, .. } => Err(memory.out_of_local(
+            bytes,
+            "a dereference scope of another thread holds back evacuation; end or refresh scopes more often",
+        )),
+        _ => Err(memory.out_of_local(bytes, memory.why_nothing_leaves(bytes))),
     }
 }

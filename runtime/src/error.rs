@@ -3,6 +3,7 @@
 //! Two enums: [`TransportError`] is what one exchange with one server can meet; [`Error`] is what an operation on far
 //! memory returns to the program.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 /// Result of an operation on far memory.
@@ -15,7 +16,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 pub enum Error {
     /// The local budget can't hold what was asked for, even after evacuation.
     #[error(
-        "out of local memory: {needed} bytes needed, {used} of the budget's {budget} bytes used ({why}); raise the local budget or keep less pinned"
+        "out of local memory: {needed} bytes needed, {used} of the budget's {budget} bytes used ({why}); or raise the local budget"
     )]
     OutOfLocalMemory {
         /// Bytes the operation needed at once.
@@ -24,8 +25,8 @@ pub enum Error {
         used: usize,
         /// The local budget in bytes.
         budget: usize,
-        /// What stood in the way.
-        why: &'static str,
+        /// What stood in the way, and what would help.
+        why: Cow<'static, str>,
     },
     /// Local memory ran out while this thread holds a dereference scope, whose references forbid evacuation to go on.
     #[error(

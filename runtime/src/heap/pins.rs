@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 /// This part of the heap's segments may hold pinned objects before objects are moved in order to be pinned: so much local memory may few pins keep from
 /// others, and a program with few pins pays nothing.
-const SHARE: usize = 8;
+const SHARE: usize = 16;
 
 const NO_SEGMENT: u32 = u32::MAX;
 
@@ -136,7 +136,7 @@ mod tests {
 
     #[test]
     fn a_late_unpin_does_not_lower_the_count_of_a_segments_next_use_below_zero() {
-        let pins = SegmentPins::new(16);
+        let pins = SegmentPins::new(2 * SHARE);
         (0..3).for_each(|id| pins.add(SegmentId(id)));
         assert!(pins.are_strewn() && pins.holds_some(SegmentId(0)));
         pins.note_move_out_of(SegmentId(0));
@@ -152,7 +152,7 @@ mod tests {
 
     #[test]
     fn the_head_is_for_pins_before_it_holds_any() {
-        let pins = SegmentPins::new(16);
+        let pins = SegmentPins::new(2 * SHARE);
         assert!(!pins.is_for_pins(SegmentId(3)));
         pins.open_head(SegmentId(3));
         assert!(pins.is_for_pins(SegmentId(3)));

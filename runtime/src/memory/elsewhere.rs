@@ -2,7 +2,7 @@
 //!
 //! A pinned object can't be moved, and a segment is freed as a whole. So a pin keeps a whole segment, a 64th of the local heap, from being freed,
 //! and a few dozen pins of small objects, each in another segment, would use up all local memory. As long as few segments hold pinned objects
-//! that is allowed, because it costs nothing. When more than an eighth of them do, a pin moves its object first, unless the object's segment
+//! that is allowed, because it costs nothing. When more than a sixteenth of them do, a pin moves its object first, unless the object's segment
 //! holds a pinned object anyway. It goes to a segment that is filled with pinned objects only, the **pin head** ([`crate::heap`]).
 //!
 //! How the move is safe for readers that hold references to the old place, and for the evacuator and the cleaner: [`crate::word`], "Moves by a pin".

@@ -1,6 +1,6 @@
 //! One far memory: the local heap, the slots, the far space, and what mutators do with them.
 //!
-//! - `object.rs`: making objects and giving them up. `room.rs`: what happens when local memory is short.
+//! - `object.rs`: making objects and giving them up. `room.rs`: what happens when local memory is short; `blame.rs`: what the error says.
 //! - `access.rs`: the slow path of a deref, by the protocol of [`crate::word`]. `miss.rs`: swap-in. `bypass.rs`: scans past the local heap. `admission.rs`: reads past it; `evidence.rs`: when.
 //! - `lane.rs`: misses in flight, who drives them and who is woken. `reads.rs`: their bytes. `ending.rs`, `wakers.rs`: who waits for what. `ticker.rs`:
 //!   who looks after the others. `task.rs`: the futures.
@@ -12,6 +12,7 @@
 
 mod access;
 mod admission;
+mod blame;
 mod bypass;
 mod elsewhere;
 pub(crate) mod ending;

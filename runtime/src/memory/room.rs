@@ -7,6 +7,7 @@ use crate::budget::Party;
 use crate::error::{Error, Result};
 use crate::scope;
 use crate::slot::{NoSlot, UnitClass};
+use std::borrow::Cow;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -110,8 +111,8 @@ impl Memory {
     }
 
     /// The error for a lack of local memory.
-    pub fn out_of_local(&self, needed: usize, why: &'static str) -> Error {
-        Error::OutOfLocalMemory { needed, used: self.budget.used(), budget: self.budget.limit(), why }
+    pub fn out_of_local(&self, needed: usize, why: impl Into<Cow<'static, str>>) -> Error {
+        Error::OutOfLocalMemory { needed, used: self.budget.used(), budget: self.budget.limit(), why: why.into() }
     }
 
     /// Tells the evacuator if the heap has fallen below its low watermark.
