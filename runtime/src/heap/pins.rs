@@ -133,6 +133,9 @@ impl SegmentPins {
 #[cfg(all(test, not(farptr_loom)))]
 mod tests {
     use super::*;
+    use crate::budget::{Budget, Party};
+    use crate::heap::{Heap, QueueKind, SealedSegment};
+    use std::alloc::Layout;
 
     #[test]
     fn a_late_unpin_does_not_lower_the_count_of_a_segments_next_use_below_zero() {
@@ -158,5 +161,43 @@ mod tests {
         assert!(pins.is_for_pins(SegmentId(3)));
         assert!(!pins.close_head(SegmentId(2)) && pins.close_head(SegmentId(3)));
         assert!(!pins.is_for_pins(SegmentId(3)));
+    }
+
+    /// Everything is sealed now and then. A pin head for each of these times would be what pin heads are there to avoid.
+    #[test]
+    fn a_pin_head_that_was_sealed_is_filled_up_as_long_as_it_holds_pins() {
+        let heap = Heap::new(4 << 20, 1, 2).unwrap();
+        let budget = Budget::new(4 << 20, 2 * heap.segment_bytes());
+        let alloc = || {
+            let layout = Layout::new::<[u8; 100]>();
+            let addr = heap.alloc(heap.pin_shard(), QueueKind::Main, layout, &budget, Party::Mutator).unwrap();
+            // The evacuator does not walk the segment in this test, so it needs no header.
+            heap.settle(addr);
+            (addr, heap.segment_of(addr).unwrap())
+        };
+        let (first, head) = alloc();
+        heap.pinned(first);
+        heap.seal_all();
+        assert_eq!(heap.sealed(QueueKind::Main), 1);
+        let (second, again) = alloc();
+        assert!(again == head && second > first && heap.sealed(QueueKind::Main) == 0);
+        heap.seal_all();
+        // A round has relocated something out of it. The note on it must not be lost.
+        let taken = heap.take_sealed(QueueKind::Main).unwrap();
+        heap.put_back(SealedSegment { referred: true, kind: QueueKind::Transient, ..taken });
+        assert!(!heap.pins().was_moved_out_of(head));
+        let (third, again) = alloc();
+        assert!(again == head && third > second && heap.pins().was_moved_out_of(head));
+        heap.seal_all();
+        // The evacuator has it.
+        let taken = heap.take_sealed(QueueKind::Main).unwrap();
+        let (_, other) = alloc();
+        assert_ne!(other, head);
+        heap.put_back(taken);
+        heap.seal_all();
+        // Neither holds pins any more.
+        heap.unpinned(first);
+        let (_, third) = alloc();
+        assert!(third != head && third != other && heap.sealed(QueueKind::Main) == 2);
     }
 }
