@@ -407,7 +407,8 @@ impl<'m> Round<'m> {
         let heap = self.memory.heap();
         let survivors = QueueKind::of_survivors(self.memory.ablations().policy);
         for Victim { segment, found, left, relocated } in self.victims {
-            let referred = segment.referred && self.outcome.scopes_too_long;
+            let moved_out_of = heap.pins().was_moved_out_of(segment.id);
+            let referred = steps::is_referred(segment.referred, moved_out_of, !self.outcome.scopes_too_long);
             match steps::fate(left, relocated, referred) {
                 Fate::PutBack { referred } => {
                     // What a mutator kept from leaving is used, and will be relocated. Until then it keeps a segment that is empty but for it: so it goes first in the next round. Once: it may be
@@ -422,7 +423,7 @@ impl<'m> Round<'m> {
                     // SAFETY: not busy since it was taken, and every object in it was found dead or has left. Nobody holds a reference:
                     // dead ones have no owner, absent ones passed a grace period after their mark and were not rescued, and none was
                     // relocated by this round, or by one that no grace period has followed. One that its writer moved has had no reader
-                    // since: the writer's borrow was exclusive.
+                    // since: the writer's borrow was exclusive. One that a pin moved has passed a grace period since: `is_referred`.
                     unsafe { heap.free(segment.id) };
                 }
             }
@@ -451,12 +452,12 @@ pub fn sweep(memory: &Memory, state: &mut RoundState) -> usize {
             // SAFETY: taken from its queue and not busy; put back or freed only below.
             if heap.is_busy(segment.id) || unsafe { heap.objects(&segment) }.any(is_alive) {
                 heap.put_back(segment);
-            } else if segment.referred {
+            } else if steps::is_referred(segment.referred, heap.pins().was_moved_out_of(segment.id), false) {
                 state.limbo.push(segment.id);
             } else {
                 freed += 1;
                 // SAFETY: everything in it is dead, without owner or moved by its writer, and nothing is busy. What the evacuator
-                // relocated out of it has seen a grace period since.
+                // relocated out of it has seen a grace period since, and no pin has moved anything out of it.
                 unsafe { heap.free(segment.id) };
             }
         }
@@ -470,8 +471,9 @@ pub fn reason(outcome: Outcome, memory: &Memory, bytes: usize) -> Result<()> {
         Outcome { error: Some(error), .. } => Err(error),
         Outcome { scopes_too_long: true, .. } => {
             let scope = memory.overdue_scope();
-            Err(memory.out_of_local(bytes, scope.unwrap_or_else(|| "a dereference scope held back evacuation".into())))
+            let unnamed = || "a dereference scope of another thread held back evacuation; end or refresh scopes more often".into();
+            Err(memory.out_of_local(bytes, scope.unwrap_or_else(unnamed)))
         }
-        _ => Err(memory.out_of_local(bytes, "everything local is pinned or in use")),
+        _ => Err(memory.out_of_local(bytes, memory.why_nothing_leaves(bytes))),
     }
 }

@@ -10,8 +10,10 @@ use farptr_evacuator::round::{self, Mercy, RoundState};
 use farptr_runtime::heap::QueueKind;
 use farptr_runtime::memory::Intent;
 use farptr_runtime::scope::Scope;
+use farptr_runtime::word::Slot;
 use std::alloc::Layout;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 const BUDGET: usize = 4 << 20;
 
@@ -85,4 +87,45 @@ fn a_segment_that_nearly_left_goes_first_once() {
     assert_eq!(round(), (1, 0, [0, 0, 1]));
     memory.unpin(kept);
     assert_eq!(round(), (1, 1, [0, 0, 0]));
+}
+
+/// A pin moves its object out of a segment without a mark, and a reader, here the test's own scope, may look at the old place. Neither a sweep nor a round whose
+/// grace period is given up may free that segment.
+#[test]
+fn a_segment_that_a_pin_moved_out_of_waits_for_a_grace_period() {
+    let _alone = alone();
+    let (memory, layout) = (common::memory(BUDGET), Layout::new::<[u64; 16]>());
+    let alone_in_its_segment = || {
+        let object = common::object(&memory, layout);
+        memory.heap().seal_all();
+        memory.slot(object)
+    };
+    // So many segments hold pins that the next pins move their objects.
+    while !memory.heap().pins().are_strewn() {
+        memory.pin(alone_in_its_segment(), layout).unwrap();
+    }
+    let [swept, given_up] = [alone_in_its_segment(), alone_in_its_segment()];
+    let (mut state, mut log) = (RoundState::default(), FarLog::default());
+    let scope = Scope::enter();
+    let pin = |slot: &Slot| {
+        let old = slot.load().addr();
+        memory.pin(slot, layout).unwrap();
+        let word = slot.load();
+        assert!(word.addr() != old && word.pins() == 1, "{word:?}");
+        memory.heap().segment_of(old).unwrap()
+    };
+    assert!(memory.heap().pins().was_moved_out_of(pin(swept)));
+    assert_eq!(round::sweep(&memory, &mut state), 0, "the reader's scope is open");
+    assert!(state.has_limbo());
+    pin(given_up);
+    let mut freed = 0;
+    for _ in 0..memory.heap().capacity() {
+        let outcome = round::run(&memory, &mut state, &mut log, Mercy::None, Duration::ZERO);
+        assert!(outcome.scopes_too_long, "{outcome:?}");
+        freed += outcome.freed_segments;
+    }
+    assert_eq!(freed, 0, "nothing is free before the scope has ended");
+    drop(scope);
+    assert_eq!(state.free_limbo(&memory), 2);
+    [swept, given_up].iter().for_each(|slot| memory.unpin(slot));
 }

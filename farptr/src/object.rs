@@ -278,9 +278,10 @@ impl<T: ?Sized + FarPointee> Handle<T> {
     /// As for `get_mut`, until `unpin`.
     pub(crate) unsafe fn pin_mut(&self) -> Result<NonNull<T>> {
         // SAFETY: passed on.
-        let (scope, contents) = unsafe { self.enter(Intent::Write)? };
+        let (scope, _) = unsafe { self.enter(Intent::Write)? };
         self.pin_writable(&scope);
-        Ok(contents)
+        // Not the address before: the pin may have moved the object.
+        Ok(self.pinned())
     }
 
     /// Pins an object in the scope in which it was made writable, which is still open: see `farptr_runtime::word`, step 3 of a round.

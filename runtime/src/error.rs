@@ -16,7 +16,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 pub enum Error {
     /// The local budget can't hold what was asked for, even after evacuation.
     #[error(
-        "out of local memory: {needed} bytes needed, {used} of the budget's {budget} bytes used ({why}); raise the local budget or keep less pinned"
+        "out of local memory: {needed} bytes needed, {used} of the budget's {budget} bytes used ({why}); or raise the local budget"
     )]
     OutOfLocalMemory {
         /// Bytes the operation needed at once.
@@ -25,7 +25,7 @@ pub enum Error {
         used: usize,
         /// The local budget in bytes.
         budget: usize,
-        /// What stood in the way.
+        /// What stood in the way, and what would help.
         why: Cow<'static, str>,
     },
     /// Local memory ran out while this thread has a dereference scope open, which forbids evacuation to go on.

@@ -6,7 +6,7 @@
 
 use crate::addr::{FarAddr, ObjectAddr};
 use crate::scope::AccessHint;
-use crate::word::{FarPlace, Slot, State, Word};
+use crate::word::{FarPlace, Outcome, Slot, State, Word};
 
 /// What a reader or writer does next with a present object. Its scope is open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,6 +99,21 @@ pub fn move_away<F>(slot: &Slot, word: Word, to: ObjectAddr, far_in_header: impl
     let far = word.is_clean().then(far_in_header);
     slot.self_relocate(word, to)?;
     Ok(far)
+}
+
+/// A pin moves an object that is at rest and not pinned, of which it has made a copy at `to`, and pins it there. `note` flags the segment of the old
+/// place as moved out of. Counts as a use unless `hint` is non-temporal. On failure the word has changed and the copy is worth nothing.
+///
+/// # Errors
+/// The word as it is now.
+#[inline]
+pub fn pin_moved(slot: &Slot, word: Word, to: ObjectAddr, hint: AccessHint, note: impl FnOnce()) -> Outcome {
+    // Before: once the word has changed, a sweep may find nothing in the segment, and must know.
+    note();
+    match hint {
+        AccessHint::Normal => slot.pin_at(word, to),
+        AccessHint::NonTemporal => slot.pin_cold_at(word, to),
+    }
 }
 
 /// The owner gives up a present object, which is not marked or rescued, in a scope. Results as for [`move_away`].
@@ -203,8 +218,16 @@ pub enum Fate {
     Free,
 }
 
-/// Evacuator: the fate of a segment in which `left` objects are left. `relocated`: this round relocated an object out of it. `referred`: it was
-/// when it was put back, and no grace period has ended since.
+/// Evacuator: whether somebody may hold a reference to a place in the victim that an object has left without a mark of this round. `put_back`: an earlier
+/// round relocated an object out of it, and no grace period has ended since. `moved_out_of`: a pin has, some time ([`pin_moved`]); looked up after
+/// the objects were marked. `graceful`: a grace period has ended since they were marked.
+#[inline]
+pub fn is_referred(put_back: bool, moved_out_of: bool, graceful: bool) -> bool {
+    (put_back || moved_out_of) && !graceful
+}
+
+/// Evacuator: the fate of a segment in which `left` objects are left. `relocated`: this round relocated an object out of it. `referred`: see
+/// [`is_referred`].
 #[inline]
 pub fn fate(left: usize, relocated: bool, referred: bool) -> Fate {
     match (left, relocated || referred) {

@@ -55,8 +55,32 @@
 //!   `C` is gone. The evacuator sets `C` for one piece of 64 KiB at a time, by CAS from the marked word, and takes it away when that piece is
 //!   copied: the wait is for a memcpy, never for I/O.
 //! - Pin: a rescue with one pin more. The evacuator does not mark pinned objects, and its CAS fails if a pin came later.
+//! - Pin, unmarked, where too many segments hold pins already ([`crate::memory`], `elsewhere.rs`): the mutator may copy the object to a segment for
+//!   pinned objects and pin it there, in one CAS ([`Slot::pin_at`]). See "Moves by a pin".
 //! - Drop: contents that have a `Drop` are moved out first (a read); then CAS from an unmarked or rescued word to vacant, inside a scope, so that
 //!   the header can be read before.
+//!
+//! # Moves by a pin
+//! A pin that moves an object runs in a scope, and on a word without marks and without pins. These four hold then.
+//! - The old bytes stay valid while they are copied: the word said "present, unmarked" in the scope.
+//! - Nobody writes them meanwhile. A writer has an exclusive borrow of the owner, and the pinning thread has a borrow, shared or exclusive.
+//! - The evacuator does not read them. It reads marked objects only, and a mark on the word makes the CAS fail.
+//! - `K` keeps its meaning: the new header names the same far copy. If the cleaner takes `K` away first, the CAS fails; if it comes later, it finds
+//!   the new header.
+//!
+//! Other readers may hold references to the old place, and none of them met a mark. So the old segment must not be freed before a grace period that began
+//! after the CAS. A segment is freed in three ways.
+//! - By a round whose grace period ended. The round found the object gone when it marked the segment's objects, so the CAS came before the grace
+//!   period's start. (Had the object still been there, marked or not, it would count as left: a marked word keeps `E` or `R` until the
+//!   evacuator's own last look at it, and a word that carries either is not moved. A segment with an object left is not freed.)
+//! - By a round whose grace period was given up, or by a sweep, which has none. Neither may free this segment: it waits in limbo.
+//! - Out of limbo, after a grace period that began after the last object had left.
+//!
+//! Only the second way has to know of the move. So each segment has a flag, *moved out of*, which the mutator sets **before** its CAS; the evacuator
+//! looks at the flag after it has found the segment's objects gone. The flag stays set until the segment is freed. Clearing it earlier, for
+//! example when a round takes the segment, would be wrong: the CAS may come any time after the flag, that is after the round's grace period has begun.
+//! The flag can't be set on a segment that has been freed and is used anew: the mutator's scope is older than any mark on the object, so every
+//! grace period that could free the segment waits for this scope.
 //!
 //! # Misses
 //! A thread that meets *absent* claims the fetch by CAS to the same word with `F`, brings the object into local memory
@@ -69,7 +93,7 @@
 //! CAS that takes it away succeeds once.
 //!
 //! # Orderings
-//! - Publishing an address (`publish`, `finish_relocated`, `self_relocate`) is a release; every load of the word is an acquire: who sees
+//! - Publishing an address (`publish`, `finish_relocated`, `self_relocate`, `pin_at`) is a release; every load of the word is an acquire: who sees
 //!   the address sees the object's bytes.
 //! - `begin_write`, `rescue`, `pin`: acquire-release is more than they need (the borrow checker orders references of one object among
 //!   mutators); it keeps the release sequence of the publisher going, since these are read-modify-writes.
@@ -139,6 +163,8 @@
 //! pin              mutator    any    P * * * * * * 255  -> P = =   = = =   = =    =     full
 //! pin_cold         mutator    any    P * * * * * * <255 -> P 0 E|R = = =   = +1   =     ok
 //! pin_cold         mutator    any    P * * * * * * 255  -> P = =   = = =   = =    =     full
+//! pin_at           mutator    small  P 0 0 0 * * * 0    -> P 0 0   0 = c&f 0 +1   given ok
+//! pin_cold_at      mutator    small  P 0 0 0 * * * 0    -> P 0 0   0 = =   = +1   given ok
 //! unpin            mutator    any    P * * * * * * 255  -> P = =   = = =   = =    =     full
 //! unpin            mutator    any    P * * * * * * >0   -> P = =   = = =   = -1   =     ok
 //! unpin_full       mutator    any    P * * * * * * >0   -> P = =   = = =   = -1   =     ok
@@ -323,6 +349,11 @@ impl Word {
         Word(if self.0 & FRESH != 0 { self.0 & !FRESH } else { self.0 & !COLD })
     }
 
+    /// The bits with another address.
+    fn moved(self, to: ObjectAddr) -> u64 {
+        self.0 & ((1 << ADDR_SHIFT) - 1) | (to.get() as u64) << ADDR_SHIFT
+    }
+
     /// Whether a local copy exists.
     #[inline]
     pub const fn is_present(self) -> bool {
@@ -356,7 +387,7 @@ impl Word {
     }
 
     /// Present and without any of the evacuator's marks.
-    const fn is_at_rest(self) -> bool {
+    pub const fn is_at_rest(self) -> bool {
         self.0 & (ABSENT | EVACUATING | RELOCATING | COPYING) == 0
     }
 
@@ -429,8 +460,8 @@ pub enum PinOutcome {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
 pub enum UnpinOutcome {
-    /// One pin fewer.
-    Unpinned,
+    /// One pin fewer; the word now.
+    Unpinned(Word),
     /// The count in the word is full; the overflow table must be asked first.
     Full,
 }
@@ -626,6 +657,18 @@ impl Slot {
         }
     }
 
+    /// The mutator has copied a small object at rest, which nobody pins, to `to`, and pins it there.
+    pub fn pin_at(&self, from: Word, to: ObjectAddr) -> Outcome {
+        debug_assert!(from.is_at_rest() && from.pins() == 0);
+        self.change(from, from.used().moved(to) + PIN_ONE)
+    }
+
+    /// As `pin_at`, and does not count as a use.
+    pub fn pin_cold_at(&self, from: Word, to: ObjectAddr) -> Outcome {
+        debug_assert!(from.is_at_rest() && from.pins() == 0);
+        self.change(from, from.moved(to) + PIN_ONE)
+    }
+
     /// Takes one pin away. The object is present: it is pinned.
     pub fn unpin(&self) -> UnpinOutcome {
         let mut word = self.load();
@@ -635,7 +678,7 @@ impl Slot {
                 return UnpinOutcome::Full;
             }
             match self.change(word, word.0 - PIN_ONE) {
-                Ok(_) => return UnpinOutcome::Unpinned,
+                Ok(now) => return UnpinOutcome::Unpinned(now),
                 Err(now) => word = now,
             }
         }

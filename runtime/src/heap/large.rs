@@ -208,6 +208,11 @@ impl LargeObjects {
         Some(Arc::clone(object))
     }
 
+    /// Bytes of their mappings.
+    pub fn bytes(&self) -> usize {
+        self.lock().by_addr.values().map(|(_, object)| LargeObject::footprint(object.layout())).sum()
+    }
+
     /// How many there are.
     pub fn len(&self) -> usize {
         self.lock().by_addr.len()

@@ -1,5 +1,6 @@
 //! Allocation from the log, and the segments' way from free to sealed and back.
 
+use super::pins::SegmentPins;
 use super::segment::{Objects, Open, QueueKind, SealedSegment, SegmentId, place};
 use crate::ablations::{Ablations, Marks, Pages};
 use crate::addr::ObjectAddr;
@@ -88,6 +89,8 @@ struct Segments {
     transient: VecDeque<SealedSegment>,
     young: VecDeque<SealedSegment>,
     main: VecDeque<SealedSegment>,
+    /// The pin head that was sealed last before it was full.
+    pin_rest: Option<SegmentId>,
 }
 
 impl Segments {
@@ -116,6 +119,7 @@ pub struct Heap {
     segments: Mutex<Segments>,
     /// Busy objects of each segment.
     busy: Box<[AtomicU32]>,
+    pins: SegmentPins,
     /// Committed segments in all, free ones included.
     committed: AtomicUsize,
     /// Whether fewer segments than the low watermark are left.
@@ -169,7 +173,7 @@ impl Heap {
         (1usize << wanted.ilog2()).clamp(smallest, largest)
     }
 
-    /// A heap for a budget of `limit` bytes and `shards` allocation shards (the evacuator's own comes on top). `reserve` segments are
+    /// A heap for a budget of `limit` bytes and `shards` allocation shards (the evacuator's own and that of the pin head come on top). `reserve` segments are
     /// for the evacuator only.
     pub fn new(limit: usize, shards: usize, reserve: usize) -> io::Result<Self> {
         let segment_bytes = Self::segment_bytes_for(limit);
@@ -182,7 +186,7 @@ impl Heap {
             segment_bytes,
             reserve,
             mutators_leave: reserve,
-            shards: (0..shards + 1).map(|_| CachePadded::default()).collect(),
+            shards: (0..shards + 2).map(|_| CachePadded::default()).collect(),
             reserved: Mutex::default(),
             kept_for_scopes: AtomicUsize::new(0),
             segments: Mutex::new(Segments {
@@ -190,6 +194,7 @@ impl Heap {
                 ..Segments::default()
             }),
             busy: (0..count).map(|_| AtomicU32::new(0)).collect(),
+            pins: SegmentPins::new(count),
             committed: AtomicUsize::new(0),
             low: AtomicBool::new(false),
             roomy: AtomicBool::new(true),
@@ -264,11 +269,16 @@ impl Heap {
 
     /// The shard for a thread.
     pub fn shard_for(&self, thread: usize) -> usize {
-        thread % (self.shards.len() - 1)
+        thread % (self.shards.len() - 2)
     }
 
     /// The evacuator's own shard.
     pub fn evacuator_shard(&self) -> usize {
+        self.shards.len() - 2
+    }
+
+    /// The shard of the pin head: the segment that is filled with objects that were moved in order to be pinned.
+    pub fn pin_shard(&self) -> usize {
         self.shards.len() - 1
     }
 
@@ -282,16 +292,26 @@ impl Heap {
         party: Party,
     ) -> Result<ObjectAddr, NoRoom> {
         debug_assert!(!self.is_large(layout));
-        self.alloc_in(lock(&self.shards[shard]).head(kind), kind, layout, budget, party)
+        let mut heads = lock(&self.shards[shard]);
+        let head = heads.head(kind);
+        if shard == self.pin_shard() {
+            return self.alloc_in(head, kind, layout, || {
+                let open = self.reopen_pin_rest(layout).map_or_else(|| self.take_segment(budget, party), Ok)?;
+                self.pins.open_head(open.id);
+                Ok(open)
+            });
+        }
+        self.alloc_in(head, kind, layout, || self.take_segment(budget, party))
     }
 
+    /// Allocates in the open segment of `head`. If it is full, it is sealed, and `take` has the next one.
+    #[inline]
     fn alloc_in(
         &self,
         head: &mut Option<Open>,
         kind: QueueKind,
         layout: Layout,
-        budget: &Budget,
-        party: Party,
+        take: impl FnOnce() -> Result<Open, NoRoom>,
     ) -> Result<ObjectAddr, NoRoom> {
         if let Some(open) = head
             && let Some(addr) = open.bump(layout)
@@ -303,7 +323,7 @@ impl Heap {
         if let Some(full) = head.take() {
             self.seal(full, kind);
         }
-        let open = head.insert(self.take_segment(budget, party)?);
+        let open = head.insert(take()?);
         self.begin(open.id);
         Ok(open.bump(layout).expect("a small object fits an empty segment"))
     }
@@ -318,7 +338,7 @@ impl Heap {
         let mut reserved = lock(&self.reserved);
         let (queue, is_transient) = (reserved.kind(), kind == QueueKind::Transient);
         let before = reserved.open.as_ref().map(|open| open.id);
-        let addr = self.alloc_in(&mut reserved.open, queue, layout, budget, Party::Scope)?;
+        let addr = self.alloc_in(&mut reserved.open, queue, layout, || self.take_segment(budget, Party::Scope))?;
         let is_new = before != reserved.open.as_ref().map(|open| open.id);
         reserved.is_transient = is_transient && (is_new || reserved.is_transient);
         Ok(addr)
@@ -461,7 +481,11 @@ impl Heap {
 
     fn seal(&self, open: Open, kind: QueueKind) {
         let used = open.cursor - open.base;
-        lock(&self.segments).queue(kind).push_back(SealedSegment { id: open.id, used, kind, referred: false });
+        let mut segments = lock(&self.segments);
+        if self.pins.close_head(open.id) {
+            segments.pin_rest = Some(open.id);
+        }
+        segments.queue(kind).push_back(SealedSegment { id: open.id, used, kind, referred: false });
     }
 
     /// Seals every open segment that holds something, so that its objects can become victims.
@@ -480,6 +504,29 @@ impl Heap {
                 }
             }
         }
+    }
+
+    /// Goes on with a pin head that was sealed before it was full, if it still holds pinned objects: it will not be freed for now, and a new one would be a
+    /// segment more that is not. Under the lock of the pin head, so nobody else opens one.
+    fn reopen_pin_rest(&self, layout: Layout) -> Option<Open> {
+        let mut segments = lock(&self.segments);
+        let id = segments.pin_rest.take().filter(|id| self.pins.holds_some(*id))?;
+        // Not there while the evacuator has it: then it is forgotten.
+        let (queue, at) = [QueueKind::Transient, QueueKind::Young, QueueKind::Main].into_iter().find_map(|kind| {
+            let at = segments.queue(kind).iter().position(|sealed| sealed.id == id)?;
+            Some((kind, at))
+        })?;
+        let sealed = segments.queue(queue)[at];
+        let open = Open { cursor: self.base_of(id) + sealed.used, ..self.open(id) };
+        if place(open.cursor, layout).1 > open.end {
+            return None;
+        }
+        segments.queue(queue).remove(at);
+        if sealed.referred {
+            // The next seal would forget it; the flag lasts longer than is needed, which costs nothing.
+            self.pins.note_move_out_of(id);
+        }
+        Some(open)
     }
 
     /// Sealed segments of a queue.
@@ -513,6 +560,7 @@ impl Heap {
     pub unsafe fn free(&self, id: SegmentId) {
         // SAFETY: by contract nobody refers to any of its bytes, and it is in no queue.
         unsafe { poison::given_up(self.base_of(id), self.segment_bytes) };
+        self.pins.reset(id);
         let mut segments = lock(&self.segments);
         segments.free.push(id);
         // Makes up for what threads in scopes have drawn first: the evacuator can also do without.
@@ -523,6 +571,26 @@ impl Heap {
         }
         if segments.free.len() > self.watermarks().roomy() {
             self.roomy.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Which segments hold pinned objects.
+    #[inline]
+    pub fn pins(&self) -> &SegmentPins {
+        &self.pins
+    }
+
+    /// The object at `addr` has got its first pin. Nothing for large objects.
+    pub fn pinned(&self, addr: ObjectAddr) {
+        if let Some(id) = self.segment_of(addr) {
+            self.pins.add(id);
+        }
+    }
+
+    /// The object at `addr` has given its last pin back. Nothing for large objects.
+    pub fn unpinned(&self, addr: ObjectAddr) {
+        if let Some(id) = self.segment_of(addr) {
+            self.pins.remove(id);
         }
     }
 
@@ -607,7 +675,8 @@ impl Heap {
     /// Where `addr` lies, for the evacuator's bookkeeping.
     pub fn segment_of(&self, addr: ObjectAddr) -> Option<SegmentId> {
         let offset = self.offset_of_header(addr);
-        (offset < self.arena.len()).then(|| SegmentId((offset / self.segment_bytes) as u32))
+        // A power of two: no division.
+        (offset < self.arena.len()).then(|| SegmentId((offset >> self.segment_bytes.trailing_zeros()) as u32))
     }
 }
 

@@ -9,6 +9,10 @@
 //! Sealed segments stand in three queues, oldest first: **transient** (fetched under a non-temporal hint), **young** (new or fetched
 //! once) and **main** (survived, or fetched again soon after they left). What each queue is for: [`QueueKind`].
 //!
+//! Objects that are moved in order to be pinned ([`crate::memory`], `elsewhere.rs`) go to an open segment of their own, the **pin head**. A pin head
+//! that is sealed before it is full is opened again for the next such object, as long as it holds pinned ones. [`SegmentPins`] counts which segments
+//! hold pinned objects.
+//!
 //! # Objects
 //! ```text
 //! [ header 16 | contents, aligned, at least to 16 | padding to 16 ] [ header | contents ...
@@ -28,9 +32,11 @@
 mod header;
 mod large;
 mod log;
+pub(crate) mod pins;
 mod segment;
 
 pub use header::{HEADER_BYTES, MAX_SMALL, ObjectHeader};
 pub use large::{LargeObject, LargeObjects, Mapping, Spares};
 pub use log::{Heap, NoRoom, Watermarks};
+pub use pins::SegmentPins;
 pub use segment::{Objects, QueueKind, SealedSegment, SegmentId};

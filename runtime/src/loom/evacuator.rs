@@ -60,7 +60,9 @@ impl Evacuator {
         }
         let settled: Vec<_> = marked.into_iter().map(|(at, mark)| self.finish(at, mark, graceful)).collect();
         for (at, left, relocated) in settled {
-            match steps::fate(left, relocated, self.referred && !graceful) {
+            // The flag matters without grace only; fewer accesses make fewer orders.
+            let moved_out_of = !graceful && world.moved_out.is_noted(at);
+            match steps::fate(left, relocated, steps::is_referred(self.referred, moved_out_of, graceful)) {
                 Fate::PutBack { referred } => {
                     saw("put back");
                     self.referred = referred;
@@ -148,7 +150,7 @@ impl Evacuator {
     pub(super) fn sweep(&mut self, at: usize) {
         if self.world.slot.load().is_present_at(addr_of(at)) {
             saw("put back");
-        } else if self.referred {
+        } else if steps::is_referred(self.referred, self.world.moved_out.is_noted(at), false) {
             self.limbo.push(at);
         } else {
             saw("swept");

@@ -16,6 +16,7 @@
 
 mod cleaning;
 mod drops;
+mod elsewhere;
 mod evacuator;
 mod grace;
 mod lanes;

@@ -147,6 +147,30 @@ impl Mutator {
         self.writable().contents.set(contents);
     }
 
+    /// Pins the object among others that are pinned, if it is at rest. Follows `Memory::pin_in_head`.
+    pub(super) fn pin_elsewhere(&self) -> bool {
+        self.scope(|| self.pin_elsewhere_in_scope())
+    }
+
+    /// As above, in a scope that is open.
+    pub(super) fn pin_elsewhere_in_scope(&self) -> bool {
+        let World { slot, places, moved_out, .. } = &*self.world;
+        let word = slot.load();
+        let State::Present(old) = word.state() else { return false };
+        if !word.is_at_rest() || word.pins() > 0 {
+            return false;
+        }
+        let from = place_at(old);
+        places[self.spare()].fill(places[from].contents.get(), places[from].far.get());
+        let to = addr_of(self.spare());
+        let moved = steps::pin_moved(slot, word, to, AccessHint::Normal, || moved_out.note(from));
+        if moved.is_ok() {
+            saw("moved by a pin");
+            self.settle_spare();
+        }
+        moved.is_ok()
+    }
+
     /// Moves the contents out and leaves the slot vacant. Follows `Memory::vacate`.
     pub(super) fn drop_object(&self) -> u64 {
         let World { slot, places, far, .. } = &*self.world;

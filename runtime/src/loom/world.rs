@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 use crate::addr::{FarAddr, ObjectAddr};
+use crate::heap::pins::MovedOut;
 use crate::memory::pin::Overflow;
 use crate::scope::Registry;
 use crate::sync::{AtomicU64, Ordering};
@@ -63,6 +64,7 @@ pub(super) struct World {
     pub(super) places: [Place; PLACES],
     pub(super) far: [FarCopy; FAR_COPIES],
     pub(super) pins: Overflow,
+    pub(super) moved_out: MovedOut,
 }
 
 pub(super) fn addr_of(place: usize) -> ObjectAddr {
@@ -97,6 +99,7 @@ impl World {
                 buried: Cell::new(0),
             }),
             pins: Overflow::default(),
+            moved_out: MovedOut::new(PLACES),
         })
     }
 

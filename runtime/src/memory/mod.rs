@@ -1,10 +1,10 @@
 //! One far memory: the local heap, the slots, the far space, and what mutators do with them.
 //!
-//! - `object.rs`: making objects and giving them up. `room.rs`: what happens when local memory is short. `reserve.rs`: what threads in scopes get nevertheless.
+//! - `object.rs`: making objects and giving them up. `room.rs`: what happens when local memory is short; `reserve.rs`: what threads in scopes get nevertheless; `blame.rs`: what the error says.
 //! - `access.rs`: the slow path of a deref, by the protocol of [`crate::word`]. `miss.rs`: swap-in. `bypass.rs`: scans past the local heap. `admission.rs`: reads past it; `evidence.rs`: when.
 //! - `lane.rs`: misses in flight, who drives them and who is woken. `reads.rs`: their bytes. `ending.rs`, `wakers.rs`: who waits for what. `ticker.rs`:
 //!   who looks after the others. `task.rs`: the futures.
-//! - `pin.rs`: pins. `stats.rs`: counters. `zeal.rs`: legal points, in one of the checking configurations.
+//! - `pin.rs`: pins. `elsewhere.rs`: where an object is pinned. `stats.rs`: counters. `zeal.rs`: legal points, in one of the checking configurations.
 //!
 //! A [`Memory`] lives in an `Arc`. Every slot in use holds one strong count of it, so that a smart pointer, which knows
 //! its slot only, can rely on the memory behind it ([`Memory::of`]). The evacuator, which a memory has one of, is reached
@@ -12,7 +12,9 @@
 
 mod access;
 mod admission;
+mod blame;
 mod bypass;
+mod elsewhere;
 pub(crate) mod ending;
 mod evidence;
 pub(crate) mod lane;

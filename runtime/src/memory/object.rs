@@ -359,6 +359,9 @@ impl Memory {
                         if word.pins() == u8::MAX {
                             self.pins.forget(slot);
                         }
+                        if word.pins() > 0 {
+                            self.heap.unpinned(addr);
+                        }
                         if let Some(far) = dead {
                             self.bury_far(self.far_place_of(far, layout), layout.size());
                         }

@@ -1,11 +1,12 @@
-//! Pins: holding one object where it is, without a scope.
+//! Pins: holding one object where it is, without a scope. Where an object lies when it is pinned: `elsewhere.rs`.
 #![forbid(unsafe_code)]
 
 use super::Memory;
+use super::elsewhere::Elsewhere;
 use crate::error::Result;
-use crate::scope::{AccessHint, current_hint};
+use crate::scope::{AccessHint, current_hint, in_scope};
 use crate::sync::{Mutex, MutexGuard};
-use crate::word::{PinOutcome, Slot, UnpinOutcome};
+use crate::word::{PinOutcome, Slot, UnpinOutcome, Word};
 use std::alloc::Layout;
 use std::collections::HashMap;
 use std::sync::PoisonError;
@@ -28,11 +29,11 @@ impl Overflow {
     /// Pins the object if it is present.
     #[cfg(all(test, farptr_loom))]
     pub(crate) fn try_pin(&self, slot: &Slot) -> bool {
-        self.try_pin_as(slot, AccessHint::Normal)
+        self.try_pin_as(slot, AccessHint::Normal).is_some()
     }
 
-    /// Pins the object if it is present. Counts as a use unless `hint` is non-temporal.
-    fn try_pin_as(&self, slot: &Slot, hint: AccessHint) -> bool {
+    /// Pins the object if it is present; the word with the pin. Counts as a use unless `hint` is non-temporal.
+    fn try_pin_as(&self, slot: &Slot, hint: AccessHint) -> Option<Word> {
         let mut word = slot.load();
         while word.is_present() {
             let outcome = match hint {
@@ -40,21 +41,21 @@ impl Overflow {
                 AccessHint::NonTemporal => slot.pin_cold(word),
             };
             match outcome {
-                PinOutcome::Pinned(_) => return true,
+                PinOutcome::Pinned(now) => return Some(now),
                 PinOutcome::Changed(now) => word = now,
                 PinOutcome::Full => {
                     let mut overflow = self.lock();
                     // Under the lock the count can't leave "full": `unpin` takes the lock for that.
                     if slot.load().pins() == u8::MAX {
                         *overflow.entry(std::ptr::from_ref(slot) as usize).or_default() += 1;
-                        return true;
+                        return Some(word);
                     }
                     drop(overflow);
                     word = slot.load();
                 }
             }
         }
-        false
+        None
     }
 
     /// The object is gone, with pins that were forgotten: they must not count for the slot's next object.
@@ -63,10 +64,14 @@ impl Overflow {
         self.lock().remove(&(std::ptr::from_ref(slot) as usize));
     }
 
-    /// Takes one pin away.
-    pub(crate) fn unpin(&self, slot: &Slot) {
-        if slot.unpin() == UnpinOutcome::Full {
-            self.unpin_full(slot);
+    /// Takes one pin away. The word now, if the word counted that pin.
+    pub(crate) fn unpin(&self, slot: &Slot) -> Option<Word> {
+        match slot.unpin() {
+            UnpinOutcome::Unpinned(now) => Some(now),
+            UnpinOutcome::Full => {
+                self.unpin_full(slot);
+                None
+            }
         }
     }
 
@@ -89,23 +94,46 @@ impl Memory {
     /// What a swap-in can meet.
     pub fn pin(&self, slot: &Slot, layout: Layout) -> Result<()> {
         loop {
-            if self.try_pin_present(slot) {
+            #[cfg(farptr_zeal)]
+            self.legal_point();
+            let mut moved = self.pin_elsewhere(slot);
+            if moved == Elsewhere::NoRoom && !in_scope() {
+                self.wait_for_pin_room();
+                moved = self.pin_elsewhere(slot);
+            }
+            if moved == Elsewhere::Pinned || self.try_pin_here(slot) {
                 return Ok(());
             }
             self.prepare(slot, layout, current_hint())?;
         }
     }
 
-    /// Pins the object if it is present. Counts as a use unless this thread's hint is non-temporal.
+    /// Pins the object if it is present. Counts as a use unless this thread's hint is non-temporal. Waits for nothing.
+    ///
+    /// The object may have another address afterwards.
     pub fn try_pin_present(&self, slot: &Slot) -> bool {
         #[cfg(farptr_zeal)]
         self.legal_point();
-        self.pins.try_pin_as(slot, current_hint())
+        self.pin_elsewhere(slot) == Elsewhere::Pinned || self.try_pin_here(slot)
+    }
+
+    fn try_pin_here(&self, slot: &Slot) -> bool {
+        let pinned = self.pins.try_pin_as(slot, current_hint());
+        if let Some(word) = pinned
+            && word.pins() == 1
+        {
+            self.heap.pinned(word.addr());
+        }
+        pinned.is_some()
     }
 
     /// Takes one pin away.
     pub fn unpin(&self, slot: &Slot) {
-        self.pins.unpin(slot);
+        if let Some(word) = self.pins.unpin(slot)
+            && word.pins() == 0
+        {
+            self.heap.unpinned(word.addr());
+        }
         #[cfg(farptr_zeal)]
         self.legal_point();
     }
@@ -115,20 +143,22 @@ impl Memory {
 mod tests {
     use super::*;
     use crate::addr::ObjectAddr;
-    use crate::word::{Freshness, Warmth, Word};
+    use crate::word::{Freshness, Warmth};
 
     #[test]
     fn non_temporal_pin_holds_and_does_not_count_as_a_use() {
         let pins = Overflow::default();
         let slot = Slot::new(Word::present(ObjectAddr::new(0x1000), Freshness::Clean, Warmth::Cold));
         let marked = slot.mark_evacuating(slot.load()).unwrap();
-        assert!(pins.try_pin_as(&slot, AccessHint::NonTemporal));
+        assert!(pins.try_pin_as(&slot, AccessHint::NonTemporal).is_some());
         assert!(!slot.load().is_hot() && !slot.load().is_evacuating() && slot.load() != marked);
-        (1..1000).for_each(|_| assert!(pins.try_pin_as(&slot, AccessHint::NonTemporal)));
+        (1..1000).for_each(|_| assert!(pins.try_pin_as(&slot, AccessHint::NonTemporal).is_some()));
         assert_eq!((slot.load().pins(), slot.load().is_hot()), (u8::MAX, false));
-        (0..1000).for_each(|_| pins.unpin(&slot));
+        for _ in 0..1000 {
+            let _ = pins.unpin(&slot);
+        }
         assert_eq!(slot.load().pins(), 0);
-        assert!(pins.try_pin_as(&slot, AccessHint::Normal));
+        assert!(pins.try_pin_as(&slot, AccessHint::Normal).is_some());
         assert!(slot.load().is_hot());
     }
 }

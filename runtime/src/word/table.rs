@@ -308,6 +308,8 @@ const FROM_A_WORD: &[(&str, Method)] = &[
     ("pass_by", |c| said(c.slot.pass_by(c.from, STAMP))),
     ("pin", |c| pinned(c.slot.pin(c.from))),
     ("pin_cold", |c| pinned(c.slot.pin_cold(c.from))),
+    ("pin_at", |c| said(c.slot.pin_at(c.from, new_addr()))),
+    ("pin_cold_at", |c| said(c.slot.pin_cold_at(c.from, new_addr()))),
     ("vacate_from", |c| said(c.slot.vacate_from(c.from))),
 ];
 
@@ -322,7 +324,7 @@ const BY_THEMSELVES: &[(&str, Method)] = &[
     ("move_far", |c| said(c.slot.move_far(FarAddr::from_bits(OLD), FarAddr::from_bits(NEW)))),
     ("end_reading", |c| Said::Ok(Some(c.slot.end_reading().to_bits()))),
     ("unpin", |c| match c.slot.unpin() {
-        UnpinOutcome::Unpinned => Said::Ok(None),
+        UnpinOutcome::Unpinned(now) => Said::Ok(Some(now.to_bits())),
         UnpinOutcome::Full => Said::Full,
     }),
     ("unpin_full", |c| {
