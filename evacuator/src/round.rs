@@ -471,7 +471,8 @@ pub fn reason(outcome: Outcome, memory: &Memory, bytes: usize) -> Result<()> {
         Outcome { error: Some(error), .. } => Err(error),
         Outcome { scopes_too_long: true, .. } => {
             let scope = memory.overdue_scope();
-            let unnamed = || "a dereference scope of another thread held back evacuation; end or refresh scopes more often".into();
+            let unnamed =
+                || "a dereference scope of another thread held back evacuation; end or refresh scopes more often".into();
             Err(memory.out_of_local(bytes, scope.unwrap_or_else(unnamed)))
         }
         _ => Err(memory.out_of_local(bytes, memory.why_nothing_leaves(bytes))),

@@ -7,8 +7,8 @@ mod common;
 
 use common::{memory, numbers, zeal_contradicts};
 use farptr::{Error, FarMemory, RemBox, RemVec, Scope};
-use std::sync::{Barrier, Mutex, MutexGuard, PoisonError};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Barrier, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Scopes are the whole process's: shares depend on how many are open, and one that is open long holds the others' memories back.
@@ -83,7 +83,10 @@ fn scopes_and_closures_on_the_same_objects_do_not_wait_for_each_other() {
 #[test]
 fn every_thread_gets_its_share_and_what_exceeds_it_is_refused_at_once() {
     let _alone = alone();
-    if zeal_contradicts("every_thread_gets_its_share_and_what_exceeds_it_is_refused_at_once", "refreshes are points of evacuation") {
+    if zeal_contradicts(
+        "every_thread_gets_its_share_and_what_exceeds_it_is_refused_at_once",
+        "refreshes are points of evacuation",
+    ) {
         return;
     }
     for (budget, threads) in [(1, 2), (1, 16), (1, 64), (4, 2), (4, 16), (4, 64), (64, 2), (64, 16), (64, 64)] {
@@ -92,7 +95,9 @@ fn every_thread_gets_its_share_and_what_exceeds_it_is_refused_at_once() {
         let vec = filled(&mem, budget * 3);
         mem.evacuate_all().unwrap();
         // Local memory is full, of what may leave.
-        (0..vec.len()).step_by(vec.chunk_len()).for_each(|index| assert_eq!(*vec.get(index, &farptr::scope()).unwrap(), index as u64));
+        (0..vec.len())
+            .step_by(vec.chunk_len())
+            .for_each(|index| assert_eq!(*vec.get(index, &farptr::scope()).unwrap(), index as u64));
         let (barrier, taking) = (Barrier::new(threads), AtomicU64::new(threads as u64));
         std::thread::scope(|s| {
             for thread in 0..threads {
@@ -185,7 +190,17 @@ fn writers_in_fresh_scopes_never_fail() {
     let _alone = alone();
     let mem = memory(1 << 20);
     let others: Vec<_> = (0..4000u64).map(|i| RemBox::new_in([i; 64], &mem)).collect();
-    let mut own: Vec<_> = (0..4u64).map(|thread| (0..64).map(|i| RemBox::new_in([i; 64], &mem)).collect::<Vec<_>>().into_iter().zip(0..64u64).map(move |(b, i)| (b, i, thread)).collect::<Vec<_>>()).collect();
+    let mut own: Vec<_> = (0..4u64)
+        .map(|thread| {
+            (0..64)
+                .map(|i| RemBox::new_in([i; 64], &mem))
+                .collect::<Vec<_>>()
+                .into_iter()
+                .zip(0..64u64)
+                .map(move |(b, i)| (b, i, thread))
+                .collect::<Vec<_>>()
+        })
+        .collect();
     std::thread::scope(|s| {
         for (thread, own) in own.iter_mut().enumerate() {
             let others = &others;

@@ -145,7 +145,10 @@ impl Memory {
         let name = sys::thread_name(scope.tid).unwrap_or_else(|| "?".into());
         let age = scope.age.as_millis();
         let held = self.held_in(scope);
-        format!("thread {name:?} ({}) has a scope open, for at least {age} ms, in which it took {held} bytes of this far memory", scope.tid)
+        format!(
+            "thread {name:?} ({}) has a scope open, for at least {age} ms, in which it took {held} bytes of this far memory",
+            scope.tid
+        )
     }
 
     /// Names the scope for which evacuation has waited longest, if one holds it back now.

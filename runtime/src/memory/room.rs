@@ -89,7 +89,8 @@ impl Memory {
                 return Ok(result);
             }
             attempts += 1;
-            if Instant::now() >= deadline && (attempts >= LEAST_ATTEMPTS || self.is_overdue()) {
+            // Who has come after a scope became overdue need not wait for it as long once more: as long as it lasts nothing leaves.
+            if self.is_overdue() || Instant::now() >= deadline && attempts >= LEAST_ATTEMPTS {
                 let why = self.overdue_scope().map_or(Cow::Borrowed("nothing more could be evacuated in time"), Cow::Owned);
                 return Err(self.out_of_local(bytes, why));
             }

@@ -4,8 +4,8 @@ use super::{Creditor, OpenScope, Registry, ThreadRecord};
 use std::cell::{Cell, RefCell};
 use std::marker::PhantomData;
 use std::ptr;
-use std::sync::{Arc, Weak};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 
 #[cfg(not(farptr_loom))]
 static THREADS: Registry = Registry::new();

@@ -43,7 +43,8 @@ pub mod zeal;
 pub use grace::Grace;
 pub(crate) use guard::current_hint;
 pub use guard::{
-    AccessHint, Hinted, Refreshed, Scope, add_creditor, begin_grace, count_open, current_clock, in_scope, open_scopes, owe, thread_number,
+    AccessHint, Hinted, Refreshed, Scope, add_creditor, begin_grace, count_open, current_clock, in_scope, open_scopes, owe,
+    thread_number,
 };
 pub use record::{Creditor, OpenScope, Registry, ThreadRecord};
 
