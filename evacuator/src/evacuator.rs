@@ -204,12 +204,14 @@ impl Relief for Evacuator {
         // Who waits meanwhile pauses as long as after a barren round of its own.
         state.end_quietly();
         let patience = match outcome.error {
+            // As soon as the scope ends something leaves. The caller has a deadline.
+            None | Some(Error::FarMemoryFull { .. }) if outcome.scopes_too_long => u32::MAX,
             // What is dirty can't leave; what is clean may be anywhere in the queues.
             None | Some(Error::FarMemoryFull { .. }) => HOPELESS_ROUNDS,
             Some(_) => 0,
         };
         if barren > patience {
-            return round::reason(outcome, memory, bytes);
+            return Err(outcome.error.unwrap_or_else(|| memory.out_of_local(bytes, memory.why_nothing_leaves(bytes))));
         }
         std::thread::sleep(PAUSE.min(BARREN_PAUSE * barren));
         Ok(())

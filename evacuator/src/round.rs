@@ -21,7 +21,7 @@ use farptr_runtime::memory::{Memory, Young};
 use farptr_runtime::scope::{begin_grace, in_scope};
 use farptr_runtime::steps::{self, Fate, Mark, Plan};
 use farptr_runtime::word::{FarPlace, Slot, State, Word};
-use farptr_runtime::{Error, Result, poison, sys};
+use farptr_runtime::{Error, poison, sys};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -463,18 +463,4 @@ pub fn sweep(memory: &Memory, state: &mut RoundState) -> usize {
         }
     }
     freed + state.free_limbo(memory)
-}
-
-/// The error of a round that freed nothing, if that is why memory is short.
-pub fn reason(outcome: Outcome, memory: &Memory, bytes: usize) -> Result<()> {
-    match outcome {
-        Outcome { error: Some(error), .. } => Err(error),
-        Outcome { scopes_too_long: true, .. } => {
-            let scope = memory.overdue_scope();
-            let unnamed =
-                || "a dereference scope of another thread held back evacuation; end or refresh scopes more often".into();
-            Err(memory.out_of_local(bytes, scope.unwrap_or_else(unnamed)))
-        }
-        _ => Err(memory.out_of_local(bytes, memory.why_nothing_leaves(bytes))),
-    }
 }

@@ -270,6 +270,28 @@ fn a_thread_that_sleeps_in_a_scope_is_named_and_the_reserve_serves_the_others_me
     read_everywhere(&vec, 2, 500, true);
 }
 
+/// It gave up after forty rounds that had freed nothing, some 400 ms, whatever the timeout.
+#[test]
+fn who_can_wait_waits_for_a_scope_that_ends_in_time() {
+    let _alone = alone();
+    let mem = FarMemory::builder().local_budget(4 << 20).timeout(Duration::from_secs(20)).build().unwrap();
+    let vec = filled(&mem, 16 << 20);
+    let opened = Barrier::new(2);
+    std::thread::scope(|s| {
+        s.spawn(|| {
+            let scope = farptr::scope();
+            assert_eq!(vec.get(0, &scope), Some(&0));
+            opened.wait();
+            std::thread::sleep(Duration::from_millis(1200));
+        });
+        opened.wait();
+        for chunk in 0..vec.len() / vec.chunk_len() {
+            let index = chunk * vec.chunk_len();
+            assert_eq!(vec.try_with(index, |element| *element).unwrap(), Some(index as u64));
+        }
+    });
+}
+
 #[test]
 fn refreshing_an_inner_scope_says_that_it_does_nothing() {
     let _alone = alone();
