@@ -108,6 +108,9 @@ impl Evacuator {
                 std::thread::yield_now();
             }
         }
+        if wanted > 0 && barren >= HOPELESS_ROUNDS {
+            memory.forget_group();
+        }
         memory.heap().clear_low();
     }
 
@@ -211,7 +214,7 @@ impl Relief for Evacuator {
             Some(_) => 0,
         };
         if barren > patience {
-            return Err(outcome.error.unwrap_or_else(|| memory.out_of_local(bytes, memory.why_nothing_leaves(bytes))));
+            return Err(round::reason(outcome, memory, bytes));
         }
         std::thread::sleep(PAUSE.min(BARREN_PAUSE * barren));
         Ok(())

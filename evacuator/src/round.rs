@@ -464,3 +464,8 @@ pub fn sweep(memory: &Memory, state: &mut RoundState) -> usize {
     }
     freed + state.free_limbo(memory)
 }
+
+/// The error of a round that freed nothing, if that is why memory is short.
+pub fn reason(outcome: Outcome, memory: &Memory, bytes: usize) -> Error {
+    outcome.error.unwrap_or_else(|| memory.out_of_local(bytes, memory.why_nothing_leaves(bytes)))
+}

@@ -85,7 +85,7 @@ impl Relief for Rounds {
             None | Some(Error::FarMemoryFull { .. }) => HOPELESS_ROUNDS,
             Some(_) => 0,
         };
-        if state.barren > patience { reason(outcome, memory, bytes) } else { Ok(()) }
+        if state.barren > patience { Err(reason(outcome, memory, bytes)) } else { Ok(()) }
     }
 }
 

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::Memory;
+use crate::budget::Party;
 use std::borrow::Cow;
 
 /// Metadata is the cause of a lack of memory if it takes more than this part of the budget.
@@ -25,6 +26,10 @@ impl Memory {
             let bytes = held * self.heap.segment_bytes();
             return format!("{bytes} of these are {held} of {segments} segments that hold pinned objects; keep less pinned")
                 .into();
+        }
+        if self.budget.used().saturating_add(needed) <= self.budget.limit() {
+            let kept = self.heap.floor(Party::Mutator) * self.heap.segment_bytes();
+            return format!("{kept} of the budget are kept for evacuation and for dereferences in scopes").into();
         }
         "everything local is pinned or in use; keep less pinned, and scopes shorter".into()
     }

@@ -116,8 +116,8 @@ pub struct Memory {
     holdings: Rcu<Vec<Option<Arc<reserve::Holding>>>>,
     /// Threads that may open a scope.
     threads: AtomicUsize,
-    /// `evacuated` when the last of them came.
-    last_thread: AtomicU64,
+    /// Until `evacuated` has come so far, more may come.
+    group_until: AtomicU64,
     ticker: ticker::Ticker<std::thread::Thread>,
     wanted: AtomicUsize,
     weak: Weak<Memory>,
@@ -179,7 +179,7 @@ impl Memory {
             lanes: Rcu::new(Vec::new()),
             holdings: Rcu::new(Vec::new()),
             threads: AtomicUsize::new(0),
-            last_thread: AtomicU64::new(0),
+            group_until: AtomicU64::new(0),
             ticker: ticker::Ticker::default(),
             wanted: AtomicUsize::new(0),
             weak: weak.clone(),
@@ -343,7 +343,7 @@ impl Memory {
     /// The evacuator has sent `bytes` away.
     pub fn advance_ghost_clock(&self, bytes: usize) {
         let before = self.evacuated.fetch_add(bytes as u64, Ordering::Relaxed);
-        let turnover = self.last_thread.load(Ordering::Relaxed) + self.budget.limit() as u64;
+        let turnover = self.group_until.load(Ordering::Relaxed);
         if before < turnover && before + bytes as u64 >= turnover {
             self.shrink_reserve();
         }

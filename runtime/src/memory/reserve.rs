@@ -26,7 +26,7 @@
 //!
 //! **Threads come in groups.** Each is counted when it begins its first scope, and the others of its group may have theirs open by then and be waiting for it, at a barrier say: then nothing
 //! can become free for it. So a new thread makes the reserve large enough for [`GROUP`] more, while the first of the group finds no scope open. What no thread comes for is cached in again
-//! when the heap has turned over once.
+//! when the heap has turned over once, or an operation would fail for want of it.
 //!
 //! It holds only while payments succeed: a scope that outlasts `timeout` ends all evacuation. Then derefs go on until the reserve is used up, and the error after that names that scope's thread.
 //! What a thread in a scope waits for besides memory is another's fetch. So **nobody waits for room while it has a claim**: see [`super::miss`].
@@ -161,8 +161,15 @@ impl Memory {
     /// Threads that the reserve is for.
     fn kept_for(&self) -> usize {
         let living = self.threads.load(Ordering::Relaxed);
-        let since = self.evacuated.load(Ordering::Relaxed).saturating_sub(self.last_thread.load(Ordering::Relaxed));
-        if since < self.budget.limit() as u64 { living + GROUP } else { living }
+        let more_may_come = self.evacuated.load(Ordering::Relaxed) < self.group_until.load(Ordering::Relaxed);
+        if more_may_come { living + GROUP } else { living }
+    }
+
+    /// An operation would fail for want of memory, and all that can leave has left: what is kept for threads that may come is given up. Whether anything was.
+    pub fn forget_group(&self) -> bool {
+        let was_awaited = self.evacuated.load(Ordering::Relaxed) < self.group_until.swap(0, Ordering::Relaxed);
+        self.shrink_reserve();
+        was_awaited
     }
 
     /// Lets the reserve shrink if no more threads have come. For the evacuator, when it has made room.
@@ -190,7 +197,8 @@ impl Memory {
 impl Creditor for Memory {
     fn threads(&self, living: usize) {
         if self.threads.swap(living, Ordering::Relaxed) < living {
-            self.last_thread.store(self.evacuated.load(Ordering::Relaxed), Ordering::Relaxed);
+            let turnover = self.evacuated.load(Ordering::Relaxed) + self.budget.limit() as u64;
+            self.group_until.store(turnover, Ordering::Relaxed);
         }
         self.heap.keep_for_scopes(self.kept_for());
     }

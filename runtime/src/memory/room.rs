@@ -84,7 +84,11 @@ impl Memory {
         let deadline = Instant::now() + self.timeout;
         let (mut attempts, mut waiting) = (0, Waiting::default());
         loop {
-            self.relieve(bytes, &mut waiting)?;
+            if let Err(error) = self.relieve(bytes, &mut waiting)
+                && !self.forget_group()
+            {
+                return Err(error);
+            }
             if let Some(result) = attempt() {
                 return Ok(result);
             }
