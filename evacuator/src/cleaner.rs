@@ -7,18 +7,62 @@
 //! damaged object learns of it.
 //!
 //! An object that is present needs no copy: its far copy is disowned, and the next evacuation writes it.
+//!
+//! # When far memory is full
+//! Write-back leaves [`kept_for_cleaning`](farptr_runtime::far::kept_for_cleaning) free segments to the cleaner. Before each round the cleaner makes as much room
+//! as the round can write, or cleans [`VICTIMS_PER_CALL`] victims, whichever is less: a thread that runs a round itself must not wait long.
+//!
+//! **Room** is what can be copied to: the free segments, and the rest of the segment that the cleaner fills. A victim with `live` bytes alive costs
+//! `live` bytes of room and the rest of a segment if that is too short for the next image (tail waste). It gives back a whole segment. So it gains
+//! `segment - live - waste`.
+//!
+//! A segment is freed when its *last* image has been moved. An image whose object is being fetched can't be moved, because the fetch reads it. So a
+//! victim with such an image is passed over if there are others, and if not it is **pending** afterwards: what is left in it is moved in the next pass, before anything
+//! else. A fetch ends within a timeout, and then the object is present, whose copy is disowned, or absent again.
+//!
+//! # Why it goes on
+//! This is the argument of log-structured memory (Rumble, Kejriwal and Ousterhout, FAST 2014, section 6.5: cleaning is free of deadlock if it frees as much as it
+//! uses, and some segments are set aside for it), with a victim as the unit.
+//!
+//! 1. *An empty segment takes all that is alive in any one victim*, because it was in one segment. So a victim can be moved as a whole if there is a free
+//!    segment, or if its live bytes fit the rest.
+//! 2. *A victim is begun only under the condition of 1*, and if a pending one exists also only if what is left in the pending ones fits the rest
+//!    or another segment stays free ([`FarLog::has_room_for`](crate::far_log::FarLog::has_room_for)). So what is left can always be moved later:
+//!    a victim that becomes pending at the last free segment has left in that segment at least as much space as it has images left.
+//! 3. *A victim that is emptied leaves as many free segments as there were before it*: at most one was opened for it, and it is free itself. One that
+//!    becomes pending leaves one less, until its fetches have ended.
+//! 4. So the number of free segments comes back to what write-back left, and room grows by `segment - live - waste` for each victim. When it has grown
+//!    by a segment, write-back has a segment.
+//!
+//! **Condition.** Room grows if a victim exists in which more is dead (tail waste of its own included) than its copies waste. With images of one size that is so as soon
+//! as one image is dead. With images of many sizes an image that does not fit the rest is put off behind smaller ones of its victim, so the waste is less than the
+//! victim's smallest image that is left, or than the largest if they are alike; a victim that is emptier than a segment less its largest image gains always.
+//! So far memory with images of at most `m` bytes can be filled to `1 - m / segment` of what is neither kept nor being
+//! filled, which is what [`charge`](farptr_runtime::far::charge) promises no more than.
+//!
+//! The rest is conditions from outside: a write that fails costs its destination the rest of its segment, and a dead one waits in quarantine. As long as
+//! fewer writes fail than segments are kept, the above holds; beyond that, until quarantines end. A segment that can't be read to its end keeps what it has.
 
 use crate::far_log::{Batch, FarLog, Sealed, Stream};
-use farptr_runtime::addr::{FarAddr, SlotId};
+use crate::round;
+use farptr_runtime::addr::{FAR_SEGMENT_BYTES, FarAddr, SlotId};
 use farptr_runtime::far::image::{IMAGE_HEADER_BYTES, ImageHeader, image_bytes, verify};
 use farptr_runtime::memory::Memory;
 use farptr_runtime::steps::{self, Claim};
 use farptr_runtime::transport::{IoBuf, Verb};
+use farptr_runtime::word::{FarPlace, State};
 use farptr_runtime::{Error, Result};
 use std::sync::atomic::Ordering;
 
 /// Far segments cleaned in one go: 2 MiB to read, and at most as much to write.
 const SEGMENTS_PER_PASS: usize = 8;
+
+/// Victims that one call cleans when far memory is full: up to 4 MiB to copy, which takes some milliseconds. At 95% alive that makes room for most of what a round
+/// of a small heap writes.
+pub const VICTIMS_PER_CALL: usize = 16;
+
+/// Victims in one pass that are passed over because an image is being fetched. Each was read for nothing. Where so many are held up, the others are too.
+const PASSED_OVER: usize = 4;
 
 struct Move {
     slot: SlotId,
@@ -28,21 +72,38 @@ struct Move {
     batch: Batch,
 }
 
-/// Cleans until far memory is filled well enough, or nothing more can be gained.
+/// Cleans until far memory is filled well enough and a round can write what it may have to, or nothing more can be gained. Returns the bytes of room gained.
 ///
 /// # Errors
-/// If a server can't be reached or far memory is full. What was moved before is moved.
-pub fn clean(memory: &Memory, log: &mut FarLog) -> Result<()> {
+/// If nothing was gained because a server can't be reached or far memory is full.
+pub fn clean(memory: &Memory, log: &mut FarLog) -> Result<usize> {
     log.reclaim(memory);
+    let mut gained = 0;
     while log.wants_cleaning(memory) {
-        let used = memory.far().used_bytes();
-        pass(memory, log)?;
-        log.reclaim(memory);
-        if memory.far().used_bytes() >= used {
-            break;
+        match pass(memory, log, SEGMENTS_PER_PASS) {
+            Ok(Pass { gained: 0, .. }) => break,
+            Ok(pass) => gained += pass.gained,
+            Err(error) => return if gained > 0 { Ok(gained) } else { Err(error) },
         }
     }
-    Ok(())
+    if memory.far().lends() {
+        return Ok(gained);
+    }
+    let needed = round::most_bytes(memory).max(log.wanted()) + FAR_SEGMENT_BYTES;
+    let mut left = VICTIMS_PER_CALL;
+    // As if nothing could be borrowed, because nothing could be when it was last tried.
+    while left > 0 && log.room(memory).limited_bytes() < needed {
+        log.ask_again(memory);
+        match pass(memory, log, SEGMENTS_PER_PASS.min(left)) {
+            Ok(Pass { victims: 0, .. }) => break,
+            Ok(pass) => {
+                left -= pass.victims.min(left);
+                gained += pass.gained;
+            }
+            Err(error) => return if gained > 0 { Ok(gained) } else { Err(error) },
+        }
+    }
+    Ok(gained)
 }
 
 /// Cleans the far segments in which most is dead, whether it pays or not.
@@ -52,19 +113,50 @@ pub fn clean(memory: &Memory, log: &mut FarLog) -> Result<()> {
 #[cfg(farptr_zeal)]
 pub fn clean_something(memory: &Memory, log: &mut FarLog) -> Result<()> {
     log.reclaim(memory);
-    let cleaned = pass(memory, log);
-    log.reclaim(memory);
-    cleaned
+    pass(memory, log, SEGMENTS_PER_PASS).map(|_| ())
 }
 
-fn pass(memory: &Memory, log: &mut FarLog) -> Result<()> {
-    let mut moves = Vec::new();
-    let mut outcome = Ok(());
-    for sealed in log.emptiest(memory, SEGMENTS_PER_PASS) {
-        outcome = read_segment(memory, sealed).and_then(|bytes| evacuate(memory, log, sealed, bytes.as_slice(), &mut moves));
-        if outcome.is_err() {
-            break;
+/// What a pass has achieved.
+struct Pass {
+    /// Victims of which something was moved, or nothing had to be.
+    victims: usize,
+    /// Bytes of room more than before.
+    gained: usize,
+}
+
+/// Cleans up to `most` victims, with one wait for the writes of all.
+fn pass(memory: &Memory, log: &mut FarLog, most: usize) -> Result<Pass> {
+    let before = log.cleaning_room();
+    let (mut moves, mut victims, mut outcome) = (Vec::new(), Vec::new(), Ok(()));
+    for victim in log.pending() {
+        if outcome.is_ok() && log.has_room_for(memory, victim) {
+            victims.push(victim);
+            outcome = Walk::over(memory, victim).and_then(|walk| walk.evacuate(memory, log, &mut moves));
         }
+    }
+    // Victims in which an image is being fetched, until nothing better is found.
+    let mut passed_over = Vec::new();
+    while outcome.is_ok() && victims.len() < most {
+        let victim = log.next_victim(memory).filter(|victim| log.has_room_for(memory, *victim));
+        let walk = match victim {
+            Some(victim) => Walk::over(memory, victim),
+            None => break,
+        };
+        match walk {
+            Ok(walk) if walk.is_held_up(memory) && passed_over.len() < PASSED_OVER => passed_over.push(walk.victim),
+            Ok(walk) => {
+                victims.push(walk.victim);
+                outcome = walk.evacuate(memory, log, &mut moves);
+            }
+            Err(error) => outcome = Err(error),
+        }
+    }
+    if victims.is_empty()
+        && outcome.is_ok()
+        && let Some(&victim) = passed_over.first()
+    {
+        victims.push(victim);
+        outcome = Walk::over(memory, victim).and_then(|walk| walk.evacuate(memory, log, &mut moves));
     }
     let drained = log.drain(memory);
     for Move { slot, from, to, size, batch } in moves {
@@ -74,7 +166,21 @@ fn pass(memory: &Memory, log: &mut FarLog) -> Result<()> {
             memory.counters().cleaned_bytes.fetch_add(image_bytes(size) as u64, Ordering::Relaxed);
         }
     }
-    outcome.and(drained.error.map_or(Ok(()), Err))
+    log.reclaim(memory);
+    victims.iter().for_each(|victim| log.end_of_victim(memory, *victim));
+    outcome.and(drained.error.map_or(Ok(()), Err))?;
+    Ok(Pass { victims: victims.len(), gained: log.cleaning_room().saturating_sub(before) })
+}
+
+/// A victim's bytes, and where in it the images are.
+struct Walk {
+    victim: Sealed,
+    bytes: IoBuf,
+    incarnation: u32,
+    /// Offset and header of each.
+    images: Vec<(usize, ImageHeader)>,
+    /// Where no image was found, if the walk ended there.
+    broken_at: Option<usize>,
 }
 
 /// Reads a segment.
@@ -90,32 +196,75 @@ fn read_segment(memory: &Memory, sealed: Sealed) -> Result<IoBuf> {
     server.transfer(Verb::Read, at, bytes.into())
 }
 
-/// Appends the live images of a segment to the cleaner's stream.
-fn evacuate(memory: &Memory, log: &mut FarLog, sealed: Sealed, bytes: &[u8], moves: &mut Vec<Move>) -> Result<()> {
-    let incarnation = memory.far().with_segment(sealed.id, |_, segment| segment.incarnation())?;
-    let mut offset = 0;
-    while offset < sealed.used {
-        let from = FarAddr::new(sealed.id, offset);
-        let rest = &bytes[offset..];
-        let header = ImageHeader::from_bytes(rest).filter(|header| header.incarnation == incarnation);
-        let image = header.and_then(|header| Some((header, rest.get(..IMAGE_HEADER_BYTES + header.size as usize)?)));
-        let Some((header, image)) = image else {
-            damaged(memory, log, sealed, from, "the cleaner found no image here");
-            return Ok(());
-        };
-        if claims(memory, header.slot, from, header.size as usize) {
-            match verify(header.slot, incarnation, from, image) {
-                Ok(()) => {
-                    let contents = &image[IMAGE_HEADER_BYTES..];
-                    let (to, batch) = log.append(memory, Stream::Clean, header.slot, contents)?;
-                    moves.push(Move { slot: header.slot, from, to, size: contents.len(), batch });
-                }
-                Err(detail) => damaged(memory, log, sealed, from, detail),
-            }
+impl Walk {
+    /// Reads a segment and finds its images. Nothing is believed of them yet but where each ends.
+    fn over(memory: &Memory, victim: Sealed) -> Result<Self> {
+        let incarnation = memory.far().with_segment(victim.id, |_, segment| segment.incarnation())?;
+        let read = read_segment(memory, victim)?;
+        let bytes = read.as_slice();
+        let (mut images, mut broken_at, mut offset) = (Vec::new(), None, 0);
+        while offset < victim.used {
+            let header = ImageHeader::from_bytes(&bytes[offset..]).filter(|header| header.incarnation == incarnation);
+            let Some(header) = header.filter(|header| bytes.len() - offset >= IMAGE_HEADER_BYTES + header.size as usize) else {
+                broken_at = Some(offset);
+                break;
+            };
+            images.push((offset, header));
+            offset += image_bytes(header.size as usize);
         }
-        offset += image_bytes(header.size as usize);
+        Ok(Walk { victim, bytes: read, incarnation, images, broken_at })
     }
-    Ok(())
+
+    /// Whether an object of one of the images is being fetched from here.
+    fn is_held_up(&self, memory: &Memory) -> bool {
+        self.images.iter().any(|(offset, header)| {
+            let here = FarPlace::At(FarAddr::new(self.victim.id, *offset));
+            memory.slot_table().get(header.slot).is_some_and(|slot| slot.load().state() == State::Fetching(here))
+        })
+    }
+
+    /// Appends the live images to the cleaner's stream: first those that fit the rest of its segment, then the others.
+    fn evacuate(self, memory: &Memory, log: &mut FarLog, moves: &mut Vec<Move>) -> Result<()> {
+        let mut put_off = Vec::new();
+        for (offset, header) in &self.images {
+            if !log.fits_rest(header.size as usize) {
+                put_off.push((*offset, *header));
+                continue;
+            }
+            self.evacuate_image(memory, log, *offset, *header, moves)?;
+        }
+        for (offset, header) in put_off {
+            self.evacuate_image(memory, log, offset, header, moves)?;
+        }
+        if let Some(offset) = self.broken_at {
+            damaged(memory, log, self.victim, FarAddr::new(self.victim.id, offset), "the cleaner found no image here");
+        }
+        Ok(())
+    }
+
+    fn evacuate_image(
+        &self,
+        memory: &Memory,
+        log: &mut FarLog,
+        offset: usize,
+        header: ImageHeader,
+        moves: &mut Vec<Move>,
+    ) -> Result<()> {
+        let (from, size) = (FarAddr::new(self.victim.id, offset), header.size as usize);
+        if !claims(memory, header.slot, from, size) {
+            return Ok(());
+        }
+        let image = &self.bytes.as_slice()[offset..offset + IMAGE_HEADER_BYTES + size];
+        match verify(header.slot, self.incarnation, from, image) {
+            Ok(()) => {
+                let contents = &image[IMAGE_HEADER_BYTES..];
+                let (to, batch) = log.append(memory, Stream::Clean, header.slot, contents)?;
+                moves.push(Move { slot: header.slot, from, to, size, batch });
+            }
+            Err(detail) => damaged(memory, log, self.victim, from, detail),
+        }
+        Ok(())
+    }
 }
 
 fn damaged(memory: &Memory, log: &mut FarLog, sealed: Sealed, at: FarAddr, detail: &'static str) {

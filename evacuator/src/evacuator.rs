@@ -122,7 +122,13 @@ impl Evacuator {
             outcome.freed_segments += state.round.free_limbo(memory);
         }
         state.barren = if outcome.is_progress() { 0 } else { state.barren.saturating_add(1) };
-        outcome.error = outcome.error.or(cleaned.err());
+        match cleaned {
+            Ok(gained) => outcome.gained_far = gained,
+            Err(error) => drop(outcome.error.get_or_insert(error)),
+        }
+        if outcome.short_of_far && !outcome.is_hopeful() {
+            outcome.error.get_or_insert_with(|| memory.far().full_error());
+        }
         outcome
     }
 
@@ -153,11 +159,14 @@ impl Evacuator {
         memory.heap().seal_all();
         // Twice around: objects that were in use at the first look, and what has been put back.
         let rounds = 2 * memory.heap().capacity() + memory.large_objects().len() + 2;
-        for _ in 0..rounds {
+        for round in 1..=rounds {
             state.barren = MERCIFUL_ROUNDS;
             let outcome = Self::round(memory, &mut state);
             if let Some(error) = outcome.error {
                 return Err(error);
+            }
+            if outcome.short_of_far && round == rounds {
+                return Err(memory.far().full_error());
             }
             if outcome.victims == 0 || outcome.scopes_too_long && Instant::now() >= deadline {
                 break;
@@ -192,7 +201,7 @@ impl Relief for Evacuator {
         let outcome = Self::round(memory, &mut state);
         // Of all who run rounds: as long as anyone frees something, the caller's turn may come.
         let barren = state.barren;
-        if outcome.is_progress() {
+        if outcome.is_hopeful() {
             return Ok(());
         }
         // Who waits meanwhile pauses as long as after a barren round of its own.

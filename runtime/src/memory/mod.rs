@@ -1,6 +1,6 @@
 //! One far memory: the local heap, the slots, the far space, and what mutators do with them.
 //!
-//! - `object.rs`: making objects and giving them up. `room.rs`: what happens when local memory is short.
+//! - `object.rs`: making objects and giving them up. `room.rs`: what happens when local memory is short. `promise.rs`: whether far memory has room for them.
 //! - `access.rs`: the slow path of a deref, by the protocol of [`crate::word`]. `miss.rs`: swap-in. `bypass.rs`: scans past the local heap. `admission.rs`: reads past it; `evidence.rs`: when.
 //! - `lane.rs`: misses in flight, who drives them and who is woken. `reads.rs`: their bytes. `ending.rs`, `wakers.rs`: who waits for what. `ticker.rs`:
 //!   who looks after the others. `task.rs`: the futures.
@@ -19,6 +19,7 @@ pub(crate) mod lane;
 mod miss;
 mod object;
 pub(crate) mod pin;
+mod promise;
 mod reads;
 mod room;
 mod stats;
