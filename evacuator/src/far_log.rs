@@ -159,6 +159,10 @@ pub struct FarLog {
     nothing_found: Option<(u64, u64)>,
     writers: Vec<Option<Box<dyn Session>>>,
     appended_bytes: u64,
+    /// As it was at the last `drain`.
+    drained_bytes: u64,
+    /// Segments sealed since then. Slots do not say yet that their images are there, so they can't be cleaned.
+    just_sealed: Vec<FarSegmentId>,
     /// Room that a large object waits for.
     wanted: usize,
     next_batch: u64,
@@ -319,6 +323,7 @@ impl FarLog {
         self.flush_stream(memory, stream);
         if let Some(open) = self.open[stream as usize].take() {
             self.sealed.insert(open.id, open.used());
+            self.just_sealed.push(open.id);
             self.free_if_dead(memory, open.id);
         }
     }
@@ -427,6 +432,8 @@ impl FarLog {
         for id in std::mem::take(&mut self.dead_too_early) {
             self.free_if_dead(memory, id);
         }
+        self.drained_bytes = self.appended_bytes;
+        self.just_sealed.clear();
         Drained { failed, error: self.first_error.take() }
     }
 
@@ -528,20 +535,24 @@ impl FarLog {
         self.pending.iter().filter_map(|id| Some(Sealed { id: *id, used: *self.sealed.get(id)? })).collect()
     }
 
-    /// The next victim that is not pending: one of those with the least alive. `None` if nothing is dead in any, or nothing has changed since that was so.
+    fn may_be_victim(&self, id: FarSegmentId) -> bool {
+        !self.damaged.contains(&id) && !self.pending.contains(&id) && !self.just_sealed.contains(&id)
+    }
+
+    /// The next victim that is not pending: one of those with the least alive. `None` if nothing is dead in any, or nothing has changed since that was so, or
+    /// those that are known have been taken and what has been appended since must be drained first.
     pub fn next_victim(&mut self, memory: &Memory) -> Option<Sealed> {
         loop {
             while let Some(id) = self.candidates.pop() {
                 if let Some(&used) = self.sealed.get(&id)
-                    && !self.damaged.contains(&id)
-                    && !self.pending.contains(&id)
+                    && self.may_be_victim(id)
                     && Self::live(memory, id) < used
                 {
                     return Some(Sealed { id, used });
                 }
             }
             let now = (memory.far().live_bytes(), self.appended_bytes);
-            if self.nothing_found == Some(now) {
+            if self.nothing_found == Some(now) || self.appended_bytes != self.drained_bytes {
                 return None;
             }
             let most = (self.sealed.len() / CANDIDATES_SHARE).max(LEAST_CANDIDATES);
@@ -553,15 +564,17 @@ impl FarLog {
         }
     }
 
-    /// Seals the segments that are being filled and hold dead images, so that they can be cleaned. Whether there are any. Nothing is being written.
+    /// Seals the segments that are being filled and hold dead images, so that they can be cleaned. Whether there are any. Nothing has been appended since the
+    /// last `drain`.
     fn seal_what_is_partly_dead(&mut self, memory: &Memory) -> bool {
         let mut any = false;
         for stream in [Stream::WriteBack, Stream::Clean] {
-            if self.open[stream as usize].as_ref().is_some_and(|open| open.buffer.is_empty() && Self::live(memory, open.id) < open.used()) {
+            if self.open[stream as usize].as_ref().is_some_and(|open| Self::live(memory, open.id) < open.used()) {
                 self.seal(memory, stream);
                 any = true;
             }
         }
+        self.just_sealed.clear();
         any
     }
 
@@ -580,7 +593,7 @@ impl FarLog {
         let mut sealed: Vec<(usize, Sealed)> = self
             .sealed
             .iter()
-            .filter(|(id, _)| !self.damaged.contains(id) && !self.pending.contains(id))
+            .filter(|(id, _)| self.may_be_victim(**id))
             .map(|(&id, &used)| (live(id), Sealed { id, used }))
             .filter(|(live, sealed)| *live < sealed.used)
             .collect();
