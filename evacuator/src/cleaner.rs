@@ -26,24 +26,23 @@
 //!
 //! 1. *An empty segment takes all that is alive in any one victim*, because it was in one segment. So a victim can be moved as a whole if there is a free
 //!    segment, or if its live bytes fit the rest.
-//! 2. *A victim is begun only under the condition of 1*, and if a pending one exists also only if what is left in the pending ones fits the rest
-//!    or another segment stays free ([`FarLog::has_room_for`](crate::far_log::FarLog::has_room_for)). So what is left can always be moved later:
-//!    a victim that becomes pending at the last free segment has left in that segment at least as much space as it has images left.
-//! 3. *A victim that is emptied leaves as many free segments as there were before it*: at most one was opened for it, and it is free itself. One that
-//!    becomes pending leaves one less, until its fetches have ended.
-//! 4. So the number of free segments comes back to what write-back left, and room grows by `segment - live - waste` for each victim. When it has grown
-//!    by a segment, write-back has a segment.
+//! 2. *A pass is planned before anything is moved* ([`Images::plan`]), and takes no more free segments than planned, because each image goes where the plan says
+//!    and images only become fewer. If the pass has several victims, or others are pending, the plan must leave one free segment. If it has one, it may take the last.
+//! 3. *What is left in pending victims can always be moved later*. Either a free segment is left, which takes all of any one of them, or
+//!    the victim was alone and took the last free segment, which then has as much space left as the victim has images left.
+//! 4. *A victim that is emptied is free itself*. So the number of free segments comes back to what write-back left when the fetches have ended, and room grows by
+//!    `segment - live - waste` for each victim. When it has grown by a segment, write-back has a segment.
 //!
 //! **Condition.** Room grows if a victim exists in which more is dead (tail waste of its own included) than its copies waste. With images of one size that is so as soon
-//! as one image is dead. With images of many sizes an image that does not fit the rest is put off behind smaller ones of its victim, so the waste is less than the
-//! victim's smallest image that is left, or than the largest if they are alike; a victim that is emptier than a segment less its largest image gains always.
-//! So far memory with images of at most `m` bytes can be filled to `1 - m / segment` of what is neither kept nor being
-//! filled, which is what [`charge`](farptr_runtime::far::charge) promises no more than.
+//! as one image is dead: the copies pack as the originals did. With images of many sizes the largest of all victims of a pass are placed first and the smallest fill
+//! the gaps, so a segment wastes less than the smallest image that did not fit. In any case a victim that is emptier than a
+//! segment less its largest image gains. So far memory with images of at most `m` bytes can be filled to `1 - m / segment` of what is neither kept nor being
+//! filled; [`charge`](farptr_runtime::far::charge) promises about that.
 //!
 //! The rest is conditions from outside: a write that fails costs its destination the rest of its segment, and a dead one waits in quarantine. As long as
 //! fewer writes fail than segments are kept, the above holds; beyond that, until quarantines end. A segment that can't be read to its end keeps what it has.
 
-use crate::far_log::{Batch, FarLog, Sealed, Stream};
+use crate::far_log::{Batch, FarLog, Sealed, Search, Stream};
 use crate::round;
 use farptr_runtime::addr::{FAR_SEGMENT_BYTES, FarAddr, SlotId};
 use farptr_runtime::far::image::{IMAGE_HEADER_BYTES, ImageHeader, image_bytes, verify};
@@ -54,8 +53,9 @@ use farptr_runtime::word::{FarPlace, State};
 use farptr_runtime::{Error, Result};
 use std::sync::atomic::Ordering;
 
-/// Far segments cleaned in one go: 2 MiB to read, and at most as much to write.
-const SEGMENTS_PER_PASS: usize = 8;
+/// Far segments cleaned in one go: 1 MiB to read, and at most as much to write. What is alive in them is packed together, so more would pack better; but their
+/// bytes are outside the local budget.
+const SEGMENTS_PER_PASS: usize = 4;
 
 /// Victims that one call cleans when far memory is full: up to 4 MiB to copy, which takes some milliseconds. At 95% alive that makes room for most of what a round
 /// of a small heap writes.
@@ -127,36 +127,25 @@ struct Pass {
 /// Cleans up to `most` victims, with one wait for the writes of all.
 fn pass(memory: &Memory, log: &mut FarLog, most: usize) -> Result<Pass> {
     let before = log.cleaning_room();
-    let (mut moves, mut victims, mut outcome) = (Vec::new(), Vec::new(), Ok(()));
-    for victim in log.pending() {
-        if outcome.is_ok() && log.has_room_for(memory, victim) {
-            victims.push(victim);
-            outcome = Walk::over(memory, victim).and_then(|walk| walk.evacuate(memory, log, &mut moves));
+    let (walks, failed) = choose(memory, log, most);
+    let (mut moves, mut outcome) = (Vec::new(), failed.map_or(Ok(()), Err));
+    let victims: Vec<Sealed> = walks.iter().map(|walk| walk.victim).collect();
+    walks.iter().for_each(|walk| walk.disown(memory));
+    let images = Images::of(memory, &walks);
+    for (number, bin) in images.plan(log).into_iter().enumerate() {
+        if number > 0 && outcome.is_ok() {
+            outcome = log.open_next(memory, Stream::Clean);
         }
-    }
-    // Victims in which an image is being fetched, until nothing better is found.
-    let mut passed_over = Vec::new();
-    while outcome.is_ok() && victims.len() < most {
-        let victim = log.next_victim(memory).filter(|victim| log.has_room_for(memory, *victim));
-        let walk = match victim {
-            Some(victim) => Walk::over(memory, victim),
-            None => break,
-        };
-        match walk {
-            Ok(walk) if walk.is_held_up(memory) && passed_over.len() < PASSED_OVER => passed_over.push(walk.victim),
-            Ok(walk) => {
-                victims.push(walk.victim);
-                outcome = walk.evacuate(memory, log, &mut moves);
+        for image in bin {
+            if outcome.is_ok() {
+                outcome = walks[image.walk].evacuate_image(memory, log, image.offset, image.header, &mut moves);
             }
-            Err(error) => outcome = Err(error),
         }
     }
-    if victims.is_empty()
-        && outcome.is_ok()
-        && let Some(&victim) = passed_over.first()
-    {
-        victims.push(victim);
-        outcome = Walk::over(memory, victim).and_then(|walk| walk.evacuate(memory, log, &mut moves));
+    for walk in &walks {
+        if let Some(offset) = walk.broken_at {
+            damaged(memory, log, walk.victim, FarAddr::new(walk.victim.id, offset), "the cleaner found no image here");
+        }
     }
     let drained = log.drain(memory);
     for Move { slot, from, to, size, batch } in moves {
@@ -169,7 +158,117 @@ fn pass(memory: &Memory, log: &mut FarLog, most: usize) -> Result<Pass> {
     log.reclaim(memory);
     victims.iter().for_each(|victim| log.end_of_victim(memory, *victim));
     outcome.and(drained.error.map_or(Ok(()), Err))?;
-    Ok(Pass { victims: victims.len(), gained: log.cleaning_room().saturating_sub(before) })
+    let gained = log.cleaning_room().saturating_sub(before);
+    if gained == 0 && !victims.is_empty() {
+        log.end_in_vain(memory);
+    }
+    Ok(Pass { victims: victims.len(), gained })
+}
+
+/// Chooses and reads the victims of a pass: the pending ones, then those with the least alive, as far as there is room for them. If reading failed, what was
+/// read before, and why.
+fn choose(memory: &Memory, log: &mut FarLog, most: usize) -> (Vec<Walk>, Option<Error>) {
+    let (mut walks, mut passed_over) = (Vec::new(), Vec::new());
+    let mut pending = log.pending().into_iter();
+    let has_pending = pending.len() > 0;
+    let mut search = Search::All;
+    let failed = loop {
+        if walks.len() == most {
+            break None;
+        }
+        let (victim, is_pending) = match pending.next() {
+            Some(victim) => (victim, true),
+            None => match log.next_victim(memory, std::mem::replace(&mut search, Search::Known)) {
+                Some(victim) => (victim, false),
+                None => break None,
+            },
+        };
+        let walk = match Walk::over(memory, victim) {
+            Ok(walk) => walk,
+            Err(error) => break Some(error),
+        };
+        if !is_pending && passed_over.len() < PASSED_OVER && walk.is_held_up(memory) {
+            passed_over.push(walk);
+            continue;
+        }
+        walks.push(walk);
+        if !fits(memory, log, &walks, has_pending && !is_pending) {
+            walks.pop();
+            if !is_pending {
+                log.put_back(victim);
+                break None;
+            }
+        }
+    };
+    if walks.is_empty()
+        && let Some(walk) = passed_over.into_iter().next()
+    {
+        walks.push(walk);
+        if !fits(memory, log, &walks, has_pending) {
+            walks.clear();
+        }
+    }
+    (walks, failed)
+}
+
+/// Whether a pass may move what is alive in `walks`, by the second rule of the module's argument.
+fn fits(memory: &Memory, log: &FarLog, walks: &[Walk], beside_pending: bool) -> bool {
+    let images = Images::of(memory, walks);
+    let kept = usize::from(beside_pending || walks.len() > 1);
+    images.plan(log).len() - 1 <= log.free_segments().saturating_sub(kept)
+}
+
+/// An image that is alive.
+#[derive(Debug, Clone, Copy)]
+struct Image {
+    /// Whose.
+    walk: usize,
+    offset: usize,
+    header: ImageHeader,
+}
+
+impl Image {
+    fn bytes(&self) -> usize {
+        image_bytes(self.header.size as usize)
+    }
+}
+
+/// What is alive in the victims of a pass, the largest first.
+struct Images(Vec<Image>);
+
+impl Images {
+    fn of(memory: &Memory, walks: &[Walk]) -> Self {
+        let alive = |number: usize, walk: &Walk| -> Vec<Image> {
+            let image = |&(offset, header)| Image { walk: number, offset, header };
+            walk.images.iter().filter(|(offset, header)| walk.is_alive(memory, *offset, *header)).map(image).collect()
+        };
+        let mut images: Vec<Image> = walks.iter().enumerate().flat_map(|(number, walk)| alive(number, walk)).collect();
+        // Stable, so that images of one size stay in the order in which they were written.
+        images.sort_by_key(|image| std::cmp::Reverse(image.header.size));
+        Images(images)
+    }
+
+    /// Where each image goes: to the rest of the segment that the cleaner fills, or to the first, second, ... free one behind it. Into each goes the largest
+    /// image that fits, again and again.
+    fn plan(self, log: &FarLog) -> Vec<Vec<Image>> {
+        let (mut bins, mut left, mut rest) = (Vec::new(), self.0, log.rest(Stream::Clean));
+        loop {
+            let (mut bin, mut others) = (Vec::new(), Vec::new());
+            for image in left {
+                if image.bytes() <= rest {
+                    rest -= image.bytes();
+                    bin.push(image);
+                } else {
+                    others.push(image);
+                }
+            }
+            bins.push(bin);
+            if others.is_empty() {
+                return bins;
+            }
+            (left, rest) = (others, FAR_SEGMENT_BYTES);
+        }
+    }
 }
 
 /// A victim's bytes, and where in it the images are.
@@ -223,23 +322,21 @@ impl Walk {
         })
     }
 
-    /// Appends the live images to the cleaner's stream: first those that fit the rest of its segment, then the others.
-    fn evacuate(self, memory: &Memory, log: &mut FarLog, moves: &mut Vec<Move>) -> Result<()> {
-        let mut put_off = Vec::new();
+    /// Whether the image has to be copied, as far as its slot says now. It can't become so later: only a round makes objects absent.
+    fn is_alive(&self, memory: &Memory, offset: usize, header: ImageHeader) -> bool {
+        let here = FarPlace::At(FarAddr::new(self.victim.id, offset));
+        let state = memory.slot_table().get(header.slot).map(|slot| slot.load().state());
+        matches!(state, Some(State::Absent(place) | State::Fetching(place)) if place == here)
+    }
+
+    /// Takes their far copies away from objects that are present.
+    fn disown(&self, memory: &Memory) {
         for (offset, header) in &self.images {
-            if !log.fits_rest(header.size as usize) {
-                put_off.push((*offset, *header));
-                continue;
+            let is_present = memory.slot_table().get(header.slot).is_some_and(|slot| slot.load().is_present());
+            if is_present {
+                claims(memory, header.slot, FarAddr::new(self.victim.id, *offset), header.size as usize);
             }
-            self.evacuate_image(memory, log, *offset, *header, moves)?;
         }
-        for (offset, header) in put_off {
-            self.evacuate_image(memory, log, offset, header, moves)?;
-        }
-        if let Some(offset) = self.broken_at {
-            damaged(memory, log, self.victim, FarAddr::new(self.victim.id, offset), "the cleaner found no image here");
-        }
-        Ok(())
     }
 
     fn evacuate_image(

@@ -86,6 +86,23 @@ pub struct Sealed {
 /// Room is kept for a large object up to this part of the local budget.
 const WANTED_SHARE: usize = 8;
 
+/// Tail waste of a segment that makes it a victim even if nothing in it is dead. It is packed better among images of other sizes.
+const MOST_WASTE: usize = FAR_SEGMENT_BYTES / 16;
+
+/// Whether cleaning a segment may gain anything.
+fn is_worth_it(live: usize, used: usize) -> bool {
+    live < used || FAR_SEGMENT_BYTES - live >= MOST_WASTE
+}
+
+/// Which segments may be the next victim.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Search {
+    /// All. Nothing has been appended since the last `drain`.
+    All,
+    /// Those that the last search found.
+    Known,
+}
+
 /// What one stream can append without another free segment being found: an exact account, if images are appended in the order in which they are taken.
 #[derive(Debug, Clone, Copy)]
 pub struct Room {
@@ -159,8 +176,6 @@ pub struct FarLog {
     nothing_found: Option<(u64, u64)>,
     writers: Vec<Option<Box<dyn Session>>>,
     appended_bytes: u64,
-    /// As it was at the last `drain`.
-    drained_bytes: u64,
     /// Segments sealed since then. Slots do not say yet that their images are there, so they can't be cleaned.
     just_sealed: Vec<FarSegmentId>,
     /// Room that a large object waits for.
@@ -230,7 +245,11 @@ impl FarLog {
         Ok(())
     }
 
-    fn open_next(&mut self, memory: &Memory, stream: Stream) -> Result<()> {
+    /// Seals the segment that a stream fills, and opens the next.
+    ///
+    /// # Errors
+    /// As for `append`.
+    pub fn open_next(&mut self, memory: &Memory, stream: Stream) -> Result<()> {
         let id = self.take_free(memory, stream)?;
         self.seal(memory, stream);
         let incarnation = memory.far().begin_use(id)?;
@@ -289,7 +308,8 @@ impl FarLog {
         }
     }
 
-    fn rest(&self, stream: Stream) -> usize {
+    /// Bytes left in the segment that a stream fills.
+    pub fn rest(&self, stream: Stream) -> usize {
         self.open[stream as usize].as_ref().map_or(0, |open| FAR_SEGMENT_BYTES - open.used())
     }
 
@@ -432,7 +452,6 @@ impl FarLog {
         for id in std::mem::take(&mut self.dead_too_early) {
             self.free_if_dead(memory, id);
         }
-        self.drained_bytes = self.appended_bytes;
         self.just_sealed.clear();
         Drained { failed, error: self.first_error.take() }
     }
@@ -511,23 +530,9 @@ impl FarLog {
         memory.far().with_segment(id, |_, segment| segment.live_bytes()).unwrap_or(0)
     }
 
-    /// Whether a victim may be cleaned now, by the rule in [`cleaner`](crate::cleaner).
-    pub fn has_room_for(&self, memory: &Memory, victim: Sealed) -> bool {
-        let live = Self::live(memory, victim.id);
-        let others = self.pending.iter().filter(|id| **id != victim.id);
-        let (mut count, mut left_behind) = (0, 0);
-        for id in others {
-            count += 1;
-            left_behind += Self::live(memory, *id);
-        }
-        let is_pending = self.pending.contains(&victim.id);
-        let needed = if is_pending { live } else { live + left_behind };
-        needed <= self.rest(Stream::Clean) || self.free.len() > usize::from(!is_pending && count > 0)
-    }
-
-    /// Whether the image of an object of `size` bytes fits the segment that the cleaner fills.
-    pub fn fits_rest(&self, size: usize) -> bool {
-        image_bytes(size) <= self.rest(Stream::Clean)
+    /// Free segments, those that are kept for the cleaner included.
+    pub fn free_segments(&self) -> usize {
+        self.free.len()
     }
 
     /// The victims in which something was left.
@@ -539,20 +544,20 @@ impl FarLog {
         !self.damaged.contains(&id) && !self.pending.contains(&id) && !self.just_sealed.contains(&id)
     }
 
-    /// The next victim that is not pending: one of those with the least alive. `None` if nothing is dead in any, or nothing has changed since that was so, or
-    /// those that are known have been taken and what has been appended since must be drained first.
-    pub fn next_victim(&mut self, memory: &Memory) -> Option<Sealed> {
+    /// The next victim that is not pending: one of those with the least alive. `None` if nothing is dead in any, or nothing has changed since that was so. A
+    /// pass searches for its first one only: those that are found then are enough for all, and each is found once.
+    pub fn next_victim(&mut self, memory: &Memory, search: Search) -> Option<Sealed> {
         loop {
             while let Some(id) = self.candidates.pop() {
                 if let Some(&used) = self.sealed.get(&id)
                     && self.may_be_victim(id)
-                    && Self::live(memory, id) < used
+                    && is_worth_it(Self::live(memory, id), used)
                 {
                     return Some(Sealed { id, used });
                 }
             }
             let now = (memory.far().live_bytes(), self.appended_bytes);
-            if self.nothing_found == Some(now) || self.appended_bytes != self.drained_bytes {
+            if search == Search::Known || self.nothing_found == Some(now) {
                 return None;
             }
             let most = (self.sealed.len() / CANDIDATES_SHARE).max(LEAST_CANDIDATES);
@@ -562,6 +567,11 @@ impl FarLog {
                 return None;
             }
         }
+    }
+
+    /// A victim that there is no room for in this pass.
+    pub fn put_back(&mut self, victim: Sealed) {
+        self.candidates.push(victim.id);
     }
 
     /// Seals the segments that are being filled and hold dead images, so that they can be cleaned. Whether there are any. Nothing has been appended since the
@@ -587,7 +597,13 @@ impl FarLog {
         }
     }
 
-    /// The `most` sealed segments with the least alive in them, emptiest first.
+    /// A pass has gained nothing: as if it had found nothing.
+    pub fn end_in_vain(&mut self, memory: &Memory) {
+        self.candidates.clear();
+        self.nothing_found = Some((memory.far().live_bytes(), self.appended_bytes));
+    }
+
+    /// The `most` sealed segments with the least alive in them, emptiest first, of those that may gain anything.
     pub fn emptiest(&self, memory: &Memory, most: usize) -> Vec<Sealed> {
         let live = |id: FarSegmentId| Self::live(memory, id);
         let mut sealed: Vec<(usize, Sealed)> = self
@@ -595,7 +611,7 @@ impl FarLog {
             .iter()
             .filter(|(id, _)| self.may_be_victim(**id))
             .map(|(&id, &used)| (live(id), Sealed { id, used }))
-            .filter(|(live, sealed)| *live < sealed.used)
+            .filter(|(live, sealed)| is_worth_it(*live, sealed.used))
             .collect();
         let most = most.min(sealed.len());
         if most > 0 {

@@ -70,8 +70,8 @@ pub struct Outcome {
     pub freed_segments: usize,
     /// Bytes of large objects freed.
     pub freed_large: usize,
-    /// Bytes of free segments that relocated objects took.
-    pub relocated_bytes: usize,
+    /// Free segments opened for relocated objects.
+    pub opened_segments: usize,
     /// Bytes of a local segment.
     pub segment_bytes: usize,
     /// Bytes of far memory that the cleaner has made room for before the round.
@@ -87,9 +87,9 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    /// Whether more was freed than relocated objects took.
+    /// Whether more was freed than relocated objects took. Otherwise a thread could wait for ever for rounds that only move what can't leave.
     pub fn is_progress(&self) -> bool {
-        self.freed_segments * self.segment_bytes + self.freed_large > self.relocated_bytes
+        self.freed_segments * self.segment_bytes + self.freed_large > self.opened_segments * self.segment_bytes
     }
 
     /// Whether a round more may free something although this one did not: the cleaner has gained room for dirty objects to leave.
@@ -132,6 +132,8 @@ pub struct RoundState {
     /// Places that objects were relocated from since the last grace period, which readers may still look at: to be poisoned.
     #[cfg(farptr_zeal)]
     left_behind: Vec<(ObjectAddr, usize)>,
+    /// The segment that objects were last relocated to.
+    target: Option<SegmentId>,
     /// Part of the next large object's turn that has been earned, in bytes.
     pub(crate) large_credit: usize,
 }
@@ -195,6 +197,8 @@ pub struct Round<'m> {
     evacuated_bytes: usize,
     /// What the far log can take.
     room: Room,
+    /// The segment that objects were last relocated to.
+    target: Option<SegmentId>,
     young: Young,
     #[cfg(farptr_zeal)]
     left_behind: Vec<(ObjectAddr, usize)>,
@@ -217,6 +221,7 @@ pub fn run(memory: &Memory, state: &mut RoundState, log: &mut FarLog, mercy: Mer
         relocated: 0,
         evacuated_bytes: 0,
         room,
+        target: state.target,
         young: Young::default(),
         #[cfg(farptr_zeal)]
         left_behind: Vec::new(),
@@ -369,6 +374,11 @@ impl<'m> Round<'m> {
             self.keep(slot, word, addr, victim);
             return;
         };
+        let target = heap.segment_of(to);
+        if self.target != target {
+            self.outcome.opened_segments += 1;
+            self.target = target;
+        }
         // SAFETY: the old contents: the slot said "relocating, here" after the grace period, so nobody writes them until the word
         // changes to say otherwise and this CAS fails; a writer that meets the mark copies them itself. They stay mapped, since this
         // round has the segment. The new contents and header: busy, just allocated here. They do not overlap.
@@ -381,7 +391,6 @@ impl<'m> Round<'m> {
         match finished {
             Ok(_) => {
                 self.relocated += 1;
-                self.outcome.relocated_bytes += HEADER_BYTES + layout.size();
                 self.victims[victim].left -= 1;
                 self.victims[victim].relocated = true;
                 #[cfg(farptr_zeal)]
@@ -470,6 +479,7 @@ impl<'m> Round<'m> {
     fn close(mut self, state: &mut RoundState) -> Outcome {
         #[cfg(farptr_zeal)]
         state.left_behind.append(&mut self.left_behind);
+        state.target = self.target;
         let heap = self.memory.heap();
         let survivors = QueueKind::of_survivors(self.memory.ablations().policy);
         for Victim { segment, found, left, relocated } in self.victims {

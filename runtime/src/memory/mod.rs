@@ -69,9 +69,9 @@ const GHOST_STEPS: u16 = 29;
 /// Least local budget in bytes.
 pub const MIN_LOCAL_BUDGET: usize = 1 << 20;
 
-/// Buffers of a far segment that are in use at a time beside those in flight: one each for write-back and the cleaner, one to exchange for a full one, and one that is read for
+/// Buffers of a far segment that are in use at a time beside those in flight: one each for write-back and the cleaner, one to exchange for a full one, and four that are read for
 /// cleaning. More are memory of their own.
-const BUFFERS: usize = 4;
+const BUFFERS: usize = 7;
 
 /// This part of the budget may be mappings that wait for the next large object: about what a round frees.
 const SPARES_SHARE: usize = 16;
