@@ -159,7 +159,8 @@ fn pass(memory: &Memory, log: &mut FarLog, most: usize) -> Result<Pass> {
     victims.iter().for_each(|victim| log.end_of_victim(memory, *victim));
     outcome.and(drained.error.map_or(Ok(()), Err))?;
     let gained = log.cleaning_room().saturating_sub(before);
-    if gained == 0 && !victims.is_empty() {
+    // Not if something is left only because it is being fetched.
+    if gained == 0 && !victims.is_empty() && log.pending().is_empty() {
         log.end_in_vain(memory);
     }
     Ok(Pass { victims: victims.len(), gained })

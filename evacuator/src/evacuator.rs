@@ -38,6 +38,8 @@ pub(crate) struct State {
     pub(crate) round: RoundState,
     /// Rounds since something was freed.
     barren: u32,
+    /// Rounds since one gave hope that the next might free something.
+    hopeless: u32,
 }
 
 /// Evacuates one memory.
@@ -126,6 +128,7 @@ impl Evacuator {
             Ok(gained) => outcome.gained_far = gained,
             Err(error) => drop(outcome.error.get_or_insert(error)),
         }
+        state.hopeless = if outcome.is_hopeful() { 0 } else { state.hopeless.saturating_add(1) };
         if outcome.short_of_far && !outcome.is_hopeful() {
             outcome.error.get_or_insert_with(|| memory.far().full_error());
         }
@@ -200,7 +203,7 @@ impl Relief for Evacuator {
         };
         let outcome = Self::round(memory, &mut state);
         // Of all who run rounds: as long as anyone frees something, the caller's turn may come.
-        let barren = state.barren;
+        let barren = state.hopeless;
         if outcome.is_hopeful() {
             return Ok(());
         }
