@@ -7,18 +7,62 @@
 //! damaged object learns of it.
 //!
 //! An object that is present needs no copy: its far copy is disowned, and the next evacuation writes it.
+//!
+//! # When far memory is full
+//! Write-back leaves [`kept_for_cleaning`](farptr_runtime::far::kept_for_cleaning) free segments to the cleaner. Before each round the cleaner makes as much room
+//! as the round can write, or cleans [`VICTIMS_PER_CALL`] victims, whichever is less: a thread that runs a round itself must not wait long.
+//!
+//! **Room** is what can be copied to: the free segments, and the rest of the segment that the cleaner fills. A victim with `live` bytes alive costs
+//! `live` bytes of room and the rest of a segment if that is too short for the next image (tail waste). It gives back a whole segment. So it gains
+//! `segment - live - waste`.
+//!
+//! A segment is freed when its *last* image has been moved. An image whose object is being fetched can't be moved, because the fetch reads it. So a
+//! victim with such an image is passed over if there are others, and if not it is **pending** afterwards: what is left in it is moved in the next pass, before anything
+//! else. A fetch ends within a timeout, and then the object is present, whose copy is disowned, or absent again.
+//!
+//! # Why it goes on
+//! This is the argument of log-structured memory (Rumble, Kejriwal and Ousterhout, FAST 2014, section 6.5: cleaning is free of deadlock if it frees as much as it
+//! uses, and some segments are set aside for it), with a victim as the unit.
+//!
+//! 1. *An empty segment takes all that is alive in any one victim*, because it was in one segment. So a victim can be moved as a whole if there is a free
+//!    segment, or if its live bytes fit the rest.
+//! 2. *A pass is planned before anything is moved* ([`Images::plan`]), and takes no more free segments than planned, because each image goes where the plan says
+//!    and images only become fewer. If the pass has several victims, or others are pending, the plan must leave one free segment. If it has one, it may take the last.
+//! 3. *What is left in pending victims can always be moved later*. Either a free segment is left, which takes all of any one of them, or
+//!    the victim was alone and took the last free segment, which then has as much space left as the victim has images left.
+//! 4. *A victim that is emptied is free itself*. So the number of free segments comes back to what write-back left when the fetches have ended, and room grows by
+//!    `segment - live - waste` for each victim. When it has grown by a segment, write-back has a segment.
+//!
+//! **Condition.** Room grows if a victim exists in which more is dead (tail waste of its own included) than its copies waste. With images of one size that is so as soon
+//! as one image is dead: the copies pack as the originals did. With images of many sizes the largest of all victims of a pass are placed first and the smallest fill
+//! the gaps, so a segment wastes less than the smallest image that did not fit. In any case a victim that is emptier than a
+//! segment less its largest image gains. So far memory with images of at most `m` bytes can be filled to `1 - m / segment` of what is neither kept nor being
+//! filled; [`charge`](farptr_runtime::far::charge) promises about that.
+//!
+//! The rest is conditions from outside: a write that fails costs its destination the rest of its segment, and a dead one waits in quarantine. As long as
+//! fewer writes fail than segments are kept, the above holds; beyond that, until quarantines end. A segment that can't be read to its end keeps what it has.
 
-use crate::far_log::{Batch, FarLog, Sealed, Stream};
-use farptr_runtime::addr::{FarAddr, SlotId};
+use crate::far_log::{Batch, FarLog, Sealed, Search, Stream};
+use crate::round;
+use farptr_runtime::addr::{FAR_SEGMENT_BYTES, FarAddr, SlotId};
 use farptr_runtime::far::image::{IMAGE_HEADER_BYTES, ImageHeader, image_bytes, verify};
 use farptr_runtime::memory::Memory;
 use farptr_runtime::steps::{self, Claim};
 use farptr_runtime::transport::{IoBuf, Verb};
+use farptr_runtime::word::{FarPlace, State};
 use farptr_runtime::{Error, Result};
 use std::sync::atomic::Ordering;
 
-/// Far segments cleaned in one go: 2 MiB to read, and at most as much to write.
-const SEGMENTS_PER_PASS: usize = 8;
+/// Far segments cleaned in one go: 1 MiB to read, and at most as much to write. What is alive in them is packed together, so more would pack better; but their
+/// bytes are outside the local budget.
+const SEGMENTS_PER_PASS: usize = 4;
+
+/// Victims that one call cleans when far memory is full: up to 4 MiB to copy, which takes some milliseconds. At 95% alive that makes room for most of what a round
+/// of a small heap writes.
+pub const VICTIMS_PER_CALL: usize = 16;
+
+/// Victims in one pass that are passed over because an image is being fetched. Each was read for nothing. Where so many are held up, the others are too.
+const PASSED_OVER: usize = 4;
 
 struct Move {
     slot: SlotId,
@@ -28,21 +72,38 @@ struct Move {
     batch: Batch,
 }
 
-/// Cleans until far memory is filled well enough, or nothing more can be gained.
+/// Cleans until far memory is filled well enough and a round can write what it may have to, or nothing more can be gained. Returns the bytes of room gained.
 ///
 /// # Errors
-/// If a server can't be reached or far memory is full. What was moved before is moved.
-pub fn clean(memory: &Memory, log: &mut FarLog) -> Result<()> {
+/// If nothing was gained because a server can't be reached or far memory is full.
+pub fn clean(memory: &Memory, log: &mut FarLog) -> Result<usize> {
     log.reclaim(memory);
+    let mut gained = 0;
     while log.wants_cleaning(memory) {
-        let used = memory.far().used_bytes();
-        pass(memory, log)?;
-        log.reclaim(memory);
-        if memory.far().used_bytes() >= used {
-            break;
+        match pass(memory, log, SEGMENTS_PER_PASS) {
+            Ok(Pass { gained: 0, .. }) => break,
+            Ok(pass) => gained += pass.gained,
+            Err(error) => return if gained > 0 { Ok(gained) } else { Err(error) },
         }
     }
-    Ok(())
+    if memory.far().lends() {
+        return Ok(gained);
+    }
+    let needed = round::most_bytes(memory).max(log.wanted()) + FAR_SEGMENT_BYTES;
+    let mut left = VICTIMS_PER_CALL;
+    // As if nothing could be borrowed, because nothing could be when it was last tried.
+    while left > 0 && log.room(memory).limited_bytes() < needed {
+        log.ask_again(memory);
+        match pass(memory, log, SEGMENTS_PER_PASS.min(left)) {
+            Ok(Pass { victims: 0, .. }) => break,
+            Ok(pass) => {
+                left -= pass.victims.min(left);
+                gained += pass.gained;
+            }
+            Err(error) => return if gained > 0 { Ok(gained) } else { Err(error) },
+        }
+    }
+    Ok(gained)
 }
 
 /// Cleans the far segments in which most is dead, whether it pays or not.
@@ -52,18 +113,38 @@ pub fn clean(memory: &Memory, log: &mut FarLog) -> Result<()> {
 #[cfg(farptr_zeal)]
 pub fn clean_something(memory: &Memory, log: &mut FarLog) -> Result<()> {
     log.reclaim(memory);
-    let cleaned = pass(memory, log);
-    log.reclaim(memory);
-    cleaned
+    pass(memory, log, SEGMENTS_PER_PASS).map(|_| ())
 }
 
-fn pass(memory: &Memory, log: &mut FarLog) -> Result<()> {
-    let mut moves = Vec::new();
-    let mut outcome = Ok(());
-    for sealed in log.emptiest(memory, SEGMENTS_PER_PASS) {
-        outcome = read_segment(memory, sealed).and_then(|bytes| evacuate(memory, log, sealed, bytes.as_slice(), &mut moves));
-        if outcome.is_err() {
-            break;
+/// What a pass has achieved.
+struct Pass {
+    /// Victims of which something was moved, or nothing had to be.
+    victims: usize,
+    /// Bytes of room more than before.
+    gained: usize,
+}
+
+/// Cleans up to `most` victims, with one wait for the writes of all.
+fn pass(memory: &Memory, log: &mut FarLog, most: usize) -> Result<Pass> {
+    let before = log.cleaning_room();
+    let (walks, failed) = choose(memory, log, most);
+    let (mut moves, mut outcome) = (Vec::new(), failed.map_or(Ok(()), Err));
+    let victims: Vec<Sealed> = walks.iter().map(|walk| walk.victim).collect();
+    walks.iter().for_each(|walk| walk.disown(memory));
+    let images = Images::of(memory, &walks);
+    for (number, bin) in images.plan(log).into_iter().enumerate() {
+        if number > 0 && outcome.is_ok() {
+            outcome = log.open_next(memory, Stream::Clean);
+        }
+        for image in bin {
+            if outcome.is_ok() {
+                outcome = walks[image.walk].evacuate_image(memory, log, image.offset, image.header, &mut moves);
+            }
+        }
+    }
+    for walk in &walks {
+        if let Some(offset) = walk.broken_at {
+            damaged(memory, log, walk.victim, FarAddr::new(walk.victim.id, offset), "the cleaner found no image here");
         }
     }
     let drained = log.drain(memory);
@@ -74,7 +155,132 @@ fn pass(memory: &Memory, log: &mut FarLog) -> Result<()> {
             memory.counters().cleaned_bytes.fetch_add(image_bytes(size) as u64, Ordering::Relaxed);
         }
     }
-    outcome.and(drained.error.map_or(Ok(()), Err))
+    log.reclaim(memory);
+    victims.iter().for_each(|victim| log.end_of_victim(memory, *victim));
+    outcome.and(drained.error.map_or(Ok(()), Err))?;
+    let gained = log.cleaning_room().saturating_sub(before);
+    // Not if something is left only because it is being fetched.
+    if gained == 0 && !victims.is_empty() && log.pending().is_empty() {
+        log.end_in_vain(memory);
+    }
+    Ok(Pass { victims: victims.len(), gained })
+}
+
+/// Chooses and reads the victims of a pass: the pending ones, then those with the least alive, as far as there is room for them. If reading failed, what was
+/// read before, and why.
+fn choose(memory: &Memory, log: &mut FarLog, most: usize) -> (Vec<Walk>, Option<Error>) {
+    let (mut walks, mut passed_over) = (Vec::new(), Vec::new());
+    let mut pending = log.pending().into_iter();
+    let has_pending = pending.len() > 0;
+    let mut search = Search::All;
+    let failed = loop {
+        if walks.len() == most {
+            break None;
+        }
+        let (victim, is_pending) = match pending.next() {
+            Some(victim) => (victim, true),
+            None => match log.next_victim(memory, std::mem::replace(&mut search, Search::Known)) {
+                Some(victim) => (victim, false),
+                None => break None,
+            },
+        };
+        let walk = match Walk::over(memory, victim) {
+            Ok(walk) => walk,
+            Err(error) => break Some(error),
+        };
+        if !is_pending && passed_over.len() < PASSED_OVER && walk.is_held_up(memory) {
+            passed_over.push(walk);
+            continue;
+        }
+        walks.push(walk);
+        if !fits(memory, log, &walks, has_pending && !is_pending) {
+            walks.pop();
+            if !is_pending {
+                log.put_back(victim);
+                break None;
+            }
+        }
+    };
+    if walks.is_empty()
+        && let Some(walk) = passed_over.into_iter().next()
+    {
+        walks.push(walk);
+        if !fits(memory, log, &walks, has_pending) {
+            walks.clear();
+        }
+    }
+    (walks, failed)
+}
+
+/// Whether a pass may move what is alive in `walks`, by the second rule of the module's argument.
+fn fits(memory: &Memory, log: &FarLog, walks: &[Walk], beside_pending: bool) -> bool {
+    let images = Images::of(memory, walks);
+    let kept = usize::from(beside_pending || walks.len() > 1);
+    images.plan(log).len() - 1 <= log.free_segments().saturating_sub(kept)
+}
+
+/// An image that is alive.
+#[derive(Debug, Clone, Copy)]
+struct Image {
+    /// Whose.
+    walk: usize,
+    offset: usize,
+    header: ImageHeader,
+}
+
+impl Image {
+    fn bytes(&self) -> usize {
+        image_bytes(self.header.size as usize)
+    }
+}
+
+/// What is alive in the victims of a pass, the largest first.
+struct Images(Vec<Image>);
+
+impl Images {
+    fn of(memory: &Memory, walks: &[Walk]) -> Self {
+        let alive = |number: usize, walk: &Walk| -> Vec<Image> {
+            let image = |&(offset, header)| Image { walk: number, offset, header };
+            walk.images.iter().filter(|(offset, header)| walk.is_alive(memory, *offset, *header)).map(image).collect()
+        };
+        let mut images: Vec<Image> = walks.iter().enumerate().flat_map(|(number, walk)| alive(number, walk)).collect();
+        // Stable, so that images of one size stay in the order in which they were written.
+        images.sort_by_key(|image| std::cmp::Reverse(image.header.size));
+        Images(images)
+    }
+
+    /// Where each image goes: to the rest of the segment that the cleaner fills, or to the first, second, ... free one behind it. Into each goes the largest
+    /// image that fits, again and again.
+    fn plan(self, log: &FarLog) -> Vec<Vec<Image>> {
+        let (mut bins, mut left, mut rest) = (Vec::new(), self.0, log.rest(Stream::Clean));
+        loop {
+            let (mut bin, mut others) = (Vec::new(), Vec::new());
+            for image in left {
+                if image.bytes() <= rest {
+                    rest -= image.bytes();
+                    bin.push(image);
+                } else {
+                    others.push(image);
+                }
+            }
+            bins.push(bin);
+            if others.is_empty() {
+                return bins;
+            }
+            (left, rest) = (others, FAR_SEGMENT_BYTES);
+        }
+    }
+}
+
+/// A victim's bytes, and where in it the images are.
+struct Walk {
+    victim: Sealed,
+    bytes: IoBuf,
+    incarnation: u32,
+    /// Offset and header of each.
+    images: Vec<(usize, ImageHeader)>,
+    /// Where no image was found, if the walk ended there.
+    broken_at: Option<usize>,
 }
 
 /// Reads a segment.
@@ -90,32 +296,73 @@ fn read_segment(memory: &Memory, sealed: Sealed) -> Result<IoBuf> {
     server.transfer(Verb::Read, at, bytes.into())
 }
 
-/// Appends the live images of a segment to the cleaner's stream.
-fn evacuate(memory: &Memory, log: &mut FarLog, sealed: Sealed, bytes: &[u8], moves: &mut Vec<Move>) -> Result<()> {
-    let incarnation = memory.far().with_segment(sealed.id, |_, segment| segment.incarnation())?;
-    let mut offset = 0;
-    while offset < sealed.used {
-        let from = FarAddr::new(sealed.id, offset);
-        let rest = &bytes[offset..];
-        let header = ImageHeader::from_bytes(rest).filter(|header| header.incarnation == incarnation);
-        let image = header.and_then(|header| Some((header, rest.get(..IMAGE_HEADER_BYTES + header.size as usize)?)));
-        let Some((header, image)) = image else {
-            damaged(memory, log, sealed, from, "the cleaner found no image here");
-            return Ok(());
-        };
-        if claims(memory, header.slot, from, header.size as usize) {
-            match verify(header.slot, incarnation, from, image) {
-                Ok(()) => {
-                    let contents = &image[IMAGE_HEADER_BYTES..];
-                    let (to, batch) = log.append(memory, Stream::Clean, header.slot, contents)?;
-                    moves.push(Move { slot: header.slot, from, to, size: contents.len(), batch });
-                }
-                Err(detail) => damaged(memory, log, sealed, from, detail),
+impl Walk {
+    /// Reads a segment and finds its images. Nothing is believed of them yet but where each ends.
+    fn over(memory: &Memory, victim: Sealed) -> Result<Self> {
+        let incarnation = memory.far().with_segment(victim.id, |_, segment| segment.incarnation())?;
+        let read = read_segment(memory, victim)?;
+        let bytes = read.as_slice();
+        let (mut images, mut broken_at, mut offset) = (Vec::new(), None, 0);
+        while offset < victim.used {
+            let header = ImageHeader::from_bytes(&bytes[offset..]).filter(|header| header.incarnation == incarnation);
+            let Some(header) = header.filter(|header| bytes.len() - offset >= IMAGE_HEADER_BYTES + header.size as usize) else {
+                broken_at = Some(offset);
+                break;
+            };
+            images.push((offset, header));
+            offset += image_bytes(header.size as usize);
+        }
+        Ok(Walk { victim, bytes: read, incarnation, images, broken_at })
+    }
+
+    /// Whether an object of one of the images is being fetched from here.
+    fn is_held_up(&self, memory: &Memory) -> bool {
+        self.images.iter().any(|(offset, header)| {
+            let here = FarPlace::At(FarAddr::new(self.victim.id, *offset));
+            memory.slot_table().get(header.slot).is_some_and(|slot| slot.load().state() == State::Fetching(here))
+        })
+    }
+
+    /// Whether the image has to be copied, as far as its slot says now. It can't become so later: only a round makes objects absent.
+    fn is_alive(&self, memory: &Memory, offset: usize, header: ImageHeader) -> bool {
+        let here = FarPlace::At(FarAddr::new(self.victim.id, offset));
+        let state = memory.slot_table().get(header.slot).map(|slot| slot.load().state());
+        matches!(state, Some(State::Absent(place) | State::Fetching(place)) if place == here)
+    }
+
+    /// Takes their far copies away from objects that are present.
+    fn disown(&self, memory: &Memory) {
+        for (offset, header) in &self.images {
+            let is_present = memory.slot_table().get(header.slot).is_some_and(|slot| slot.load().is_present());
+            if is_present {
+                claims(memory, header.slot, FarAddr::new(self.victim.id, *offset), header.size as usize);
             }
         }
-        offset += image_bytes(header.size as usize);
     }
-    Ok(())
+
+    fn evacuate_image(
+        &self,
+        memory: &Memory,
+        log: &mut FarLog,
+        offset: usize,
+        header: ImageHeader,
+        moves: &mut Vec<Move>,
+    ) -> Result<()> {
+        let (from, size) = (FarAddr::new(self.victim.id, offset), header.size as usize);
+        if !claims(memory, header.slot, from, size) {
+            return Ok(());
+        }
+        let image = &self.bytes.as_slice()[offset..offset + IMAGE_HEADER_BYTES + size];
+        match verify(header.slot, self.incarnation, from, image) {
+            Ok(()) => {
+                let contents = &image[IMAGE_HEADER_BYTES..];
+                let (to, batch) = log.append(memory, Stream::Clean, header.slot, contents)?;
+                moves.push(Move { slot: header.slot, from, to, size, batch });
+            }
+            Err(detail) => damaged(memory, log, self.victim, from, detail),
+        }
+        Ok(())
+    }
 }
 
 fn damaged(memory: &Memory, log: &mut FarLog, sealed: Sealed, at: FarAddr, detail: &'static str) {

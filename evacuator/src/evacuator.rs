@@ -38,7 +38,7 @@ pub(crate) struct State {
     pub(crate) round: RoundState,
     /// Rounds since something was freed.
     barren: u32,
-    /// Rounds that freed something.
+    /// Rounds that gave hope that the next might free something.
     fruitful: u64,
 }
 
@@ -126,13 +126,16 @@ impl Evacuator {
         if state.round.has_limbo() && heap.available_segments(memory.budget()) <= heap.watermarks().low {
             outcome.freed_segments += state.round.free_limbo(memory);
         }
-        if outcome.is_progress() {
-            state.barren = 0;
-            state.fruitful += 1;
-        } else {
-            state.barren = state.barren.saturating_add(1);
+        state.barren = if outcome.is_progress() { 0 } else { state.barren.saturating_add(1) };
+        match cleaned {
+            Ok(gained) => outcome.gained_far = gained,
+            Err(error) => drop(outcome.error.get_or_insert(error)),
         }
-        outcome.error = outcome.error.or(cleaned.err());
+        if outcome.is_hopeful() {
+            state.fruitful += 1;
+        } else if outcome.short_of_far {
+            outcome.error.get_or_insert_with(|| memory.far().full_error());
+        }
         outcome
     }
 
@@ -163,11 +166,14 @@ impl Evacuator {
         memory.heap().seal_all();
         // Twice around: objects that were in use at the first look, and what has been put back.
         let rounds = 2 * memory.heap().capacity() + memory.large_objects().len() + 2;
-        for _ in 0..rounds {
+        for round in 1..=rounds {
             state.barren = MERCIFUL_ROUNDS;
             let outcome = Self::round(memory, &mut state);
             if let Some(error) = outcome.error {
                 return Err(error);
+            }
+            if outcome.short_of_far && round == rounds {
+                return Err(memory.far().full_error());
             }
             if outcome.victims == 0 || outcome.scopes_too_long && Instant::now() >= deadline {
                 break;
@@ -201,7 +207,7 @@ impl Relief for Evacuator {
         };
         let outcome = Self::round(memory, &mut state);
         let barren = waiting.after_round(state.fruitful);
-        if outcome.is_progress() {
+        if outcome.is_hopeful() {
             return Ok(());
         }
         // Who waits meanwhile pauses as long as after a barren round of its own.

@@ -16,12 +16,16 @@
 //! connection that has been given up, behind a server that was stopped for a while. If the place had been written anew, an old image would overwrite one
 //! that counts as safe. So a segment in which a write failed is closed at that place, and when it is dead it is put in *quarantine* for longer than
 //! such bytes can be expected to lie around (`QUARANTINE`) before it is free. Should they come later still, the incarnation tells, and a read says `Corrupt`.
+//!
+//! # When no server lends more
+//! Write-back takes a free segment only while more than `kept_for_cleaning` are left, so that the cleaner always has one to copy to. [`FarLog::room`] says
+//! what write-back can append now; a round sends away as much and keeps the rest ([`round`](crate::round)). The cleaner makes new room ([`cleaner`](crate::cleaner)).
 #![forbid(unsafe_code)]
 
 use farptr_runtime::ablations::FarLogWrites;
 use farptr_runtime::addr::{FAR_SEGMENT_BYTES, FarAddr, FarSegmentId, SlotId};
 use farptr_runtime::far::image::{self, image_bytes};
-use farptr_runtime::far::{unblock, wait_for};
+use farptr_runtime::far::{kept_for_cleaning, unblock, wait_for};
 use farptr_runtime::memory::Memory;
 use farptr_runtime::transport::{Completion, IoBuf, Op, PoolBuf, Session, Submit, Token, Verb};
 use farptr_runtime::{Error, Result, TransportError};
@@ -44,8 +48,10 @@ pub struct Batch(u64);
 /// Writes in flight to one server. Each is up to 256 KiB in a buffer of its own, outside the local budget.
 const MAX_WRITES: usize = 4;
 
-/// Free far segments that write-back leaves to the cleaner when no server lends more: without a place to copy to, nothing could be cleaned.
-const KEPT_FOR_CLEANING: usize = 1;
+/// One search for victims finds at least so many, and at least this part of all segments: a search looks at every sealed segment, which must cost little beside
+/// cleaning those that it finds.
+const LEAST_CANDIDATES: usize = 16;
+const CANDIDATES_SHARE: usize = 64;
 
 /// How long a dead segment in which a write failed is not used again, in timeouts of the memory. After four a TCP session gives its connection up; as many
 /// again for the server to come to the end of what that connection held.
@@ -77,6 +83,81 @@ pub struct Sealed {
     pub used: usize,
 }
 
+/// Room is kept for a large object up to this part of the local budget.
+const WANTED_SHARE: usize = 8;
+
+/// Tail waste of a segment that makes it a victim even if nothing in it is dead. It is packed better among images of other sizes.
+const MOST_WASTE: usize = FAR_SEGMENT_BYTES / 16;
+
+/// Whether cleaning a segment may gain anything.
+fn is_worth_it(live: usize, used: usize) -> bool {
+    live < used || FAR_SEGMENT_BYTES - live >= MOST_WASTE
+}
+
+/// Which segments may be the next victim.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Search {
+    /// All. Nothing has been appended since the last `drain`.
+    All,
+    /// Those that the last search found.
+    Known,
+}
+
+/// What one stream can append without another free segment being found: an exact account, if images are appended in the order in which they are taken.
+#[derive(Debug, Clone, Copy)]
+pub struct Room {
+    /// More than anyone asks for: a server may lend more.
+    unlimited: bool,
+    /// Bytes left in the segment that is being filled.
+    rest: usize,
+    /// Free segments behind it.
+    segments: usize,
+}
+
+impl Room {
+    /// Whether an object of `size` bytes, or a piece, can be appended next. It is then.
+    pub fn take(&mut self, size: usize) -> bool {
+        let bytes = image_bytes(size);
+        if self.unlimited {
+            return true;
+        }
+        if bytes > self.rest {
+            if self.segments == 0 {
+                return false;
+            }
+            self.segments -= 1;
+            self.rest = FAR_SEGMENT_BYTES;
+        }
+        self.rest -= bytes;
+        true
+    }
+
+    /// Takes `bytes` away, or all there is, for somebody else. Returns what was taken.
+    pub fn keep(&mut self, bytes: usize) -> Room {
+        let mut kept = Room { rest: 0, segments: bytes.div_ceil(FAR_SEGMENT_BYTES).min(self.segments), ..*self };
+        self.segments -= kept.segments;
+        if bytes > kept.segments * FAR_SEGMENT_BYTES {
+            kept.rest = std::mem::take(&mut self.rest);
+        }
+        kept
+    }
+
+    /// With what was taken away by `keep`.
+    pub fn with(self, kept: Room) -> Room {
+        Room { rest: self.rest.max(kept.rest), segments: self.segments + kept.segments, ..self }
+    }
+
+    /// Whether there is any limit.
+    pub fn is_limited(&self) -> bool {
+        !self.unlimited
+    }
+
+    /// Bytes without more being borrowed, tail waste not deducted.
+    pub fn limited_bytes(&self) -> usize {
+        self.rest + self.segments * FAR_SEGMENT_BYTES
+    }
+}
+
 /// The far log of one memory.
 #[derive(Default)]
 pub struct FarLog {
@@ -87,9 +168,18 @@ pub struct FarLog {
     slabs: BTreeMap<usize, usize>,
     /// Segments the cleaner could not read to the end. They are left alone.
     damaged: BTreeSet<FarSegmentId>,
+    /// Victims in which an image was left that could not be moved, because its object was being fetched.
+    pending: BTreeSet<FarSegmentId>,
+    /// Sealed segments with much that is dead, the emptiest last.
+    candidates: Vec<FarSegmentId>,
+    /// Bytes alive and bytes appended when a search for victims was last in vain.
+    nothing_found: Option<(u64, u64)>,
     writers: Vec<Option<Box<dyn Session>>>,
-    /// No server lends more.
-    full: bool,
+    appended_bytes: u64,
+    /// Segments sealed since then. Slots do not say yet that their images are there, so they can't be cleaned.
+    just_sealed: Vec<FarSegmentId>,
+    /// Room that a large object waits for.
+    wanted: usize,
     next_batch: u64,
     /// Writes in flight, and where each begins.
     writing: BTreeMap<Batch, (FarSegmentId, usize)>,
@@ -115,6 +205,7 @@ impl FarLog {
         let addr = FarAddr::new(open.id, open.used());
         image::encode(slot, open.incarnation, addr, contents, open.buffer.grow(bytes));
         memory.far().revive(addr, bytes);
+        self.appended_bytes += bytes as u64;
         let batch = open.batch;
         if memory.ablations().far_log == FarLogWrites::EachObject {
             self.write_now(memory, stream);
@@ -154,7 +245,11 @@ impl FarLog {
         Ok(())
     }
 
-    fn open_next(&mut self, memory: &Memory, stream: Stream) -> Result<()> {
+    /// Seals the segment that a stream fills, and opens the next.
+    ///
+    /// # Errors
+    /// As for `append`.
+    pub fn open_next(&mut self, memory: &Memory, stream: Stream) -> Result<()> {
         let id = self.take_free(memory, stream)?;
         self.seal(memory, stream);
         let incarnation = memory.far().begin_use(id)?;
@@ -172,24 +267,83 @@ impl FarLog {
     fn take_free(&mut self, memory: &Memory, stream: Stream) -> Result<FarSegmentId> {
         self.reclaim(memory);
         self.end_quarantines();
-        let kept = match stream {
-            Stream::WriteBack => KEPT_FOR_CLEANING,
+        let kept = |log: &Self| match stream {
+            Stream::WriteBack => log.kept(),
             Stream::Clean => 0,
         };
-        if self.free.len() <= kept {
-            let borrowed = memory.far().borrow_slab();
-            self.full = matches!(borrowed, Err(Error::FarMemoryFull { .. }));
-            let (slab, segments) = borrowed?;
-            self.slabs.insert(slab, segments);
-            self.free.extend((0..segments).map(|index| FarSegmentId::new(slab, index)));
+        while self.free.len() <= kept(self) {
+            self.borrow(memory)?;
         }
-        Ok(self.free.pop_first().expect("a slab has far segments"))
+        Ok(self.free.pop_first().expect("there are more than are kept"))
+    }
+
+    /// Borrows a slab.
+    fn borrow(&mut self, memory: &Memory) -> Result<()> {
+        if memory.far().has_just_refused() {
+            return Err(memory.far().full_error());
+        }
+        let (slab, segments) = memory.far().borrow_slab()?;
+        self.add_slab(slab, segments);
+        Ok(())
+    }
+
+    fn add_slab(&mut self, slab: usize, segments: usize) {
+        self.slabs.insert(slab, segments);
+        self.free.extend((0..segments).map(|index| FarSegmentId::new(slab, index)));
+    }
+
+    /// Free segments that are for the cleaner.
+    fn kept(&self) -> usize {
+        kept_for_cleaning(self.slabs.values().sum())
+    }
+
+    /// What write-back can append now.
+    pub fn room(&mut self, memory: &Memory) -> Room {
+        self.reclaim(memory);
+        self.end_quarantines();
+        Room {
+            unlimited: !memory.far().is_full(),
+            rest: self.rest(Stream::WriteBack),
+            segments: self.free.len().saturating_sub(self.kept()),
+        }
+    }
+
+    /// Bytes left in the segment that a stream fills.
+    pub fn rest(&self, stream: Stream) -> usize {
+        self.open[stream as usize].as_ref().map_or(0, |open| FAR_SEGMENT_BYTES - open.used())
+    }
+
+    /// Asks for more memory, if it is time to ask again.
+    pub fn ask_again(&mut self, memory: &Memory) {
+        if !memory.far().has_just_refused() {
+            // If it is refused again, that is known from now on.
+            let _ = self.borrow(memory);
+        }
+    }
+
+    /// A large object needs `bytes` of room at a time. They are kept for it in the next rounds.
+    pub fn want(&mut self, memory: &Memory, bytes: usize) {
+        // Small objects wait meanwhile, in local memory.
+        self.wanted = self.wanted.max(bytes.min(memory.budget().limit() / WANTED_SHARE));
+    }
+
+    /// What large objects wait for.
+    pub fn wanted(&self) -> usize {
+        self.wanted
+    }
+
+    /// As `wanted`, of which less is left with each call: the object may have gone, and if it has not it says so again.
+    pub fn take_wanted(&mut self) -> usize {
+        let wanted = self.wanted;
+        self.wanted = if wanted < FAR_SEGMENT_BYTES { 0 } else { wanted - wanted / 8 };
+        wanted
     }
 
     fn seal(&mut self, memory: &Memory, stream: Stream) {
         self.flush_stream(memory, stream);
         if let Some(open) = self.open[stream as usize].take() {
             self.sealed.insert(open.id, open.used());
+            self.just_sealed.push(open.id);
             self.free_if_dead(memory, open.id);
         }
     }
@@ -298,6 +452,7 @@ impl FarLog {
         for id in std::mem::take(&mut self.dead_too_early) {
             self.free_if_dead(memory, id);
         }
+        self.just_sealed.clear();
         Drained { failed, error: self.first_error.take() }
     }
 
@@ -325,6 +480,7 @@ impl FarLog {
         }
         self.sealed.remove(&id);
         self.damaged.remove(&id);
+        self.pending.remove(&id);
         memory.far().count_used_segments(-1);
         match self.doubtful.remove(&id) {
             Some(since) => drop(self.quarantine.insert(id, since + memory.timeout() * QUARANTINE)),
@@ -349,6 +505,9 @@ impl FarLog {
 
     /// Frees the sealed segments in which the last image has died.
     pub fn reclaim(&mut self, memory: &Memory) {
+        for (slab, segments) in memory.far().take_ahead() {
+            self.add_slab(slab, segments);
+        }
         for id in memory.far().take_emptied() {
             self.free_if_dead(memory, id);
         }
@@ -359,28 +518,107 @@ impl FarLog {
     /// copies about two bytes for each byte written (Rosenblum and Ousterhout, SOSP 1991, figure 3).
     pub fn wants_cleaning(&self, memory: &Memory) -> bool {
         let (used, live) = (memory.far().used_bytes(), memory.far().live_bytes());
-        if self.full {
-            // Every bit counts.
-            return used > live + live / 16 + 2 * FAR_SEGMENT_BYTES as u64;
-        }
         used > live + live * 3 / 10 + 4 * FAR_SEGMENT_BYTES as u64
     }
 
-    /// The `most` sealed segments with the least alive in them, emptiest first.
+    /// Bytes that the cleaner can copy to: free segments, and the rest of the segment that it fills.
+    pub fn cleaning_room(&self) -> usize {
+        self.free.len() * FAR_SEGMENT_BYTES + self.rest(Stream::Clean)
+    }
+
+    fn live(memory: &Memory, id: FarSegmentId) -> usize {
+        memory.far().with_segment(id, |_, segment| segment.live_bytes()).unwrap_or(0)
+    }
+
+    /// Free segments, those that are kept for the cleaner included.
+    pub fn free_segments(&self) -> usize {
+        self.free.len()
+    }
+
+    /// The victims in which something was left.
+    pub fn pending(&self) -> Vec<Sealed> {
+        self.pending.iter().filter_map(|id| Some(Sealed { id: *id, used: *self.sealed.get(id)? })).collect()
+    }
+
+    fn may_be_victim(&self, id: FarSegmentId) -> bool {
+        !self.damaged.contains(&id) && !self.pending.contains(&id) && !self.just_sealed.contains(&id)
+    }
+
+    /// The next victim that is not pending: one of those with the least alive. `None` if nothing is dead in any, or nothing has changed since that was so. A
+    /// pass searches for its first one only: those that are found then are enough for all, and each is found once.
+    pub fn next_victim(&mut self, memory: &Memory, search: Search) -> Option<Sealed> {
+        loop {
+            while let Some(id) = self.candidates.pop() {
+                if let Some(&used) = self.sealed.get(&id)
+                    && self.may_be_victim(id)
+                    && is_worth_it(Self::live(memory, id), used)
+                {
+                    return Some(Sealed { id, used });
+                }
+            }
+            let now = (memory.far().live_bytes(), self.appended_bytes);
+            if search == Search::Known || self.nothing_found == Some(now) {
+                return None;
+            }
+            let most = (self.sealed.len() / CANDIDATES_SHARE).max(LEAST_CANDIDATES);
+            self.candidates = self.emptiest(memory, most).into_iter().rev().map(|sealed| sealed.id).collect();
+            if self.candidates.is_empty() && !self.seal_what_is_partly_dead(memory) {
+                self.nothing_found = Some(now);
+                return None;
+            }
+        }
+    }
+
+    /// A victim that there is no room for in this pass.
+    pub fn put_back(&mut self, victim: Sealed) {
+        self.candidates.push(victim.id);
+    }
+
+    /// Seals the segments that are being filled and hold dead images, so that they can be cleaned. Whether there are any. Nothing has been appended since the
+    /// last `drain`.
+    fn seal_what_is_partly_dead(&mut self, memory: &Memory) -> bool {
+        let mut any = false;
+        for stream in [Stream::WriteBack, Stream::Clean] {
+            if self.open[stream as usize].as_ref().is_some_and(|open| Self::live(memory, open.id) < open.used()) {
+                self.seal(memory, stream);
+                any = true;
+            }
+        }
+        self.just_sealed.clear();
+        any
+    }
+
+    /// A pass has ended that began with `victim`. It is pending if something alive is left in it.
+    pub fn end_of_victim(&mut self, memory: &Memory, victim: Sealed) {
+        if self.sealed.contains_key(&victim.id) && !self.damaged.contains(&victim.id) && Self::live(memory, victim.id) > 0 {
+            self.pending.insert(victim.id);
+        } else {
+            self.pending.remove(&victim.id);
+        }
+    }
+
+    /// A pass has gained nothing: as if it had found nothing.
+    pub fn end_in_vain(&mut self, memory: &Memory) {
+        self.candidates.clear();
+        self.nothing_found = Some((memory.far().live_bytes(), self.appended_bytes));
+    }
+
+    /// The `most` sealed segments with the least alive in them, emptiest first, of those that may gain anything.
     pub fn emptiest(&self, memory: &Memory, most: usize) -> Vec<Sealed> {
-        let live = |id: FarSegmentId| memory.far().with_segment(id, |_, segment| segment.live_bytes()).unwrap_or(usize::MAX);
+        let live = |id: FarSegmentId| Self::live(memory, id);
         let mut sealed: Vec<(usize, Sealed)> = self
             .sealed
             .iter()
-            .filter(|(id, _)| !self.damaged.contains(id))
+            .filter(|(id, _)| self.may_be_victim(**id))
             .map(|(&id, &used)| (live(id), Sealed { id, used }))
-            .filter(|(live, sealed)| *live < sealed.used)
+            .filter(|(live, sealed)| is_worth_it(*live, sealed.used))
             .collect();
         let most = most.min(sealed.len());
         if most > 0 {
             sealed.select_nth_unstable_by_key(most - 1, |(live, _)| *live);
         }
         sealed.truncate(most);
+        sealed.sort_unstable_by_key(|(live, _)| *live);
         sealed.into_iter().map(|(_, sealed)| sealed).collect()
     }
 
@@ -404,6 +642,12 @@ impl FarLog {
         let mut outcome = Ok(());
         for (slab, segments) in self.slabs.clone() {
             let ids = (0..segments).map(|index| FarSegmentId::new(slab, index));
+            // Unless nothing is left to use, the cleaner needs a free one: the next borrower might take this slab for good.
+            let of_slab = ids.clone().filter(|id| self.free.contains(id)).count();
+            let is_used = !self.sealed.is_empty() || self.open.iter().any(Option::is_some);
+            if is_used && self.free.len() == of_slab {
+                continue;
+            }
             // Those in quarantine as well: what comes late for a slab that is not lent any more is refused.
             if ids.clone().all(|id| self.free.contains(&id) || self.quarantine.contains_key(&id)) {
                 ids.for_each(|id| {

@@ -4,11 +4,11 @@
 //! of local memory says. A dirty one is written in pieces. While the bytes of a piece are read it carries `C`, and only then: a writer waits for
 //! one piece to be copied at most, never for a server.
 
-use crate::far_log::{Batch, Drained, FarLog, Stream};
+use crate::far_log::{Batch, Drained, FarLog, Room, Stream};
 use crate::round::{self, Mercy, RoundState};
 use farptr_runtime::ablations::Policy;
 use farptr_runtime::addr::{FarAddr, LargeId, SlotId};
-use farptr_runtime::far::{LargeFar, image::image_bytes};
+use farptr_runtime::far::{LargeFar, charge_large, image::image_bytes};
 use farptr_runtime::heap::LargeObject;
 use farptr_runtime::memory::Memory;
 use farptr_runtime::slot::UnitClass;
@@ -37,14 +37,18 @@ struct Victim<'m> {
 pub struct LargeRound<'m> {
     memory: &'m Memory,
     victims: Vec<Victim<'m>>,
+    /// What the far log can take.
+    room: Room,
     /// Why write-back failed, if it did.
     pub error: Option<Error>,
+    /// Bytes of far memory for the largest dirty object that the far log has no room for now. It was left alone: half of its pieces would be room taken for nothing.
+    pub refused: Option<usize>,
 }
 
 impl<'m> LargeRound<'m> {
     /// Marks large objects for a round that takes `segment_bytes` from the log.
-    pub fn choose(memory: &'m Memory, state: &mut RoundState, mercy: Mercy, segment_bytes: usize) -> Self {
-        let mut round = LargeRound { memory, victims: Vec::new(), error: None };
+    pub fn choose(memory: &'m Memory, state: &mut RoundState, mercy: Mercy, segment_bytes: usize, room: Room) -> Self {
+        let mut round = LargeRound { memory, victims: Vec::new(), room, error: None, refused: None };
         let objects = memory.large_objects();
         let count = objects.len();
         if count == 0 {
@@ -83,6 +87,9 @@ impl<'m> LargeRound<'m> {
                     let _ = steps::cool(slot, word);
                     break;
                 }
+                if !word.is_clean() && !self.has_room(object.layout().size()) {
+                    break;
+                }
                 match slot.mark_evacuating(word) {
                     Ok(word) => {
                         self.victims.push(Victim { object, slot, word, pieces: Vec::new() });
@@ -94,6 +101,18 @@ impl<'m> LargeRound<'m> {
         }
         self.memory.let_go_of_large(object);
         false
+    }
+
+    /// Whether the far log can take an object of `size` bytes, which it does then.
+    fn has_room(&mut self, size: usize) -> bool {
+        let mut room = self.room;
+        let fits = LargeFar::cuts(size).all(|(_, len)| room.take(len));
+        if fits {
+            self.room = room;
+        } else {
+            self.refused = self.refused.max(Some(charge_large(size) as usize));
+        }
+        fits
     }
 
     /// Objects that take part.

@@ -6,10 +6,16 @@
 //! 4. The far log is drained; what has arrived lets go of its local copy.
 //! 5. Segments with nothing left are free, or in limbo if something was relocated out of them; the others go back to their queue.
 //!
+//! # When far memory is nearly full
+//! The far log says how much it can take now ([`FarLog::room`]). While marking, dirty cold objects are counted against that. Those beyond it are marked for
+//! moving instead of leaving: they are put together in other segments, so that the clean ones among them leave and their segments become free. Otherwise each local segment
+//! would keep a dirty object or two, and nothing would ever be free for clean copies. A segment in which nearly everything would have to be moved is
+//! left alone. What a round has gained is what it freed less what it filled ([`Outcome::is_progress`]).
+//!
 //! A round ends in bounded time: the grace period has a deadline, and so has every write. What could not be finished is unmarked and
 //! stays where it is.
 
-use crate::far_log::{Batch, FarLog, Stream};
+use crate::far_log::{Batch, FarLog, Room, Stream};
 use crate::large::LargeRound;
 use crate::victims;
 use farptr_runtime::ablations::Policy;
@@ -38,6 +44,13 @@ pub const GRACE_LIMIT: Duration = Duration::from_millis(500);
 /// How many objects ahead slots are prefetched: a dependent load from memory takes 100-250 ns, handling an object 10-20.
 const PREFETCH: usize = 12;
 
+/// A segment of which more than this many eighths would have to be moved is left alone when far memory is short: copying seven eighths of a segment to gain
+/// one is the most that is worth it.
+const MOST_MOVED_EIGHTHS: usize = 7;
+
+/// Segments that a round looks at for each victim that it may take, at most, when far memory is short.
+const LOOKS_PER_VICTIM: usize = 4;
+
 /// Whether hot objects are spared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mercy {
@@ -57,6 +70,14 @@ pub struct Outcome {
     pub freed_segments: usize,
     /// Bytes of large objects freed.
     pub freed_large: usize,
+    /// Free segments opened for relocated objects.
+    pub opened_segments: usize,
+    /// Bytes of a local segment.
+    pub segment_bytes: usize,
+    /// Bytes of far memory that the cleaner has made room for before the round.
+    pub gained_far: usize,
+    /// Whether dirty objects were kept because the far log has no room for them now.
+    pub short_of_far: bool,
     /// Victims looked at.
     pub victims: usize,
     /// Whether the grace period was given up.
@@ -66,9 +87,14 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    /// Whether anything was freed.
+    /// Whether more was freed than relocated objects took. Otherwise a thread could wait for ever for rounds that only move what can't leave.
     pub fn is_progress(&self) -> bool {
-        self.freed_segments > 0 || self.freed_large > 0
+        self.freed_segments * self.segment_bytes + self.freed_large > self.opened_segments * self.segment_bytes
+    }
+
+    /// Whether a round more may free something although this one did not: the cleaner has gained room for dirty objects to leave.
+    pub fn is_hopeful(&self) -> bool {
+        self.is_progress() || self.gained_far > 0
     }
 }
 
@@ -106,6 +132,8 @@ pub struct RoundState {
     /// Places that objects were relocated from since the last grace period, which readers may still look at: to be poisoned.
     #[cfg(farptr_zeal)]
     left_behind: Vec<(ObjectAddr, usize)>,
+    /// The segment that objects were last relocated to.
+    target: Option<SegmentId>,
     /// Part of the next large object's turn that has been earned, in bytes.
     pub(crate) large_credit: usize,
 }
@@ -167,6 +195,10 @@ pub struct Round<'m> {
     evacuated: u64,
     relocated: u64,
     evacuated_bytes: usize,
+    /// What the far log can take.
+    room: Room,
+    /// The segment that objects were last relocated to.
+    target: Option<SegmentId>,
     young: Young,
     #[cfg(farptr_zeal)]
     left_behind: Vec<(ObjectAddr, usize)>,
@@ -175,22 +207,32 @@ pub struct Round<'m> {
 /// Runs one round, which waits for scopes no longer than `patience`. The caller holds the evacuator's lock and no scope.
 pub fn run(memory: &Memory, state: &mut RoundState, log: &mut FarLog, mercy: Mercy, patience: Duration) -> Outcome {
     memory.counters().rounds.fetch_add(1, Ordering::Relaxed);
+    let mut room = log.room(memory);
+    // A large object needs much room at a time, which small ones would use up bit by bit.
+    let kept_for_large = room.keep(log.take_wanted());
     let mut round = Round {
         memory,
         mercy,
         victims: Vec::new(),
         marked: Vec::new(),
         written: Vec::new(),
-        outcome: Outcome::default(),
+        outcome: Outcome { segment_bytes: memory.heap().segment_bytes(), ..Outcome::default() },
         evacuated: 0,
         relocated: 0,
         evacuated_bytes: 0,
+        room,
+        target: state.target,
         young: Young::default(),
         #[cfg(farptr_zeal)]
         left_behind: Vec::new(),
     };
     round.choose();
-    let mut large = LargeRound::choose(memory, state, mercy, round.victims.len() * memory.heap().segment_bytes());
+    let segment_bytes = round.victims.len() * memory.heap().segment_bytes();
+    let mut large = LargeRound::choose(memory, state, mercy, segment_bytes, round.room.with(kept_for_large));
+    if let Some(bytes) = large.refused {
+        round.outcome.short_of_far = true;
+        log.want(memory, bytes);
+    }
     round.outcome.victims = round.victims.len() + large.len();
     if begin_grace().wait_until(Instant::now() + patience) {
         round.outcome.freed_segments += state.after_grace(memory);
@@ -220,17 +262,41 @@ impl<'m> Round<'m> {
         let heap = self.memory.heap();
         let most = most_bytes(self.memory) / heap.segment_bytes();
         // Kept aside while the others are looked through: a thread that lost its processor in the middle of a swap-in would otherwise hide them.
-        let mut busy = Vec::new();
+        let mut aside = Vec::new();
+        let mut looks_left = most * LOOKS_PER_VICTIM;
         while self.victims.len() < most
+            && looks_left > 0
             && let Some(segment) = victims::next(self.memory, self.mercy)
         {
             if heap.is_busy(segment.id) {
-                busy.push(segment);
+                aside.push(segment);
+            } else if self.is_not_worth_it(&segment) {
+                aside.push(segment);
+                looks_left -= 1;
             } else {
                 self.mark_segment(segment);
             }
         }
-        busy.into_iter().for_each(|segment| heap.put_back(segment));
+        aside.into_iter().for_each(|segment| heap.put_back(segment));
+    }
+
+    /// Whether nearly all of a segment, which is not busy, is dirty objects that can't leave now.
+    fn is_not_worth_it(&mut self, segment: &SealedSegment) -> bool {
+        if !self.room.is_limited() {
+            return false;
+        }
+        let (mut room, mut kept) = (self.room, 0);
+        // SAFETY: taken from its queue, not busy since, and neither freed nor put back while this is looked at.
+        for (addr, header) in unsafe { self.memory.heap().objects(segment) } {
+            let Some(slot) = self.memory.slot_table().get(header.slot()) else { continue };
+            let word = slot.load();
+            if word.is_present_at(addr) && !word.is_clean() && !room.take(header.size()) {
+                kept += HEADER_BYTES + header.size();
+            }
+        }
+        let is_not_worth_it = kept * 8 > self.memory.heap().segment_bytes() * MOST_MOVED_EIGHTHS;
+        self.outcome.short_of_far |= is_not_worth_it;
+        is_not_worth_it
     }
 
     fn mark_segment(&mut self, segment: SealedSegment) {
@@ -253,13 +319,17 @@ impl<'m> Round<'m> {
             }
             ahead_by -= 1;
             let Some(slot) = table.get(header.slot()) else { continue };
+            let mut can_leave = None;
+            let room = &mut self.room;
             let spares = |word: Word| match self.mercy {
-                Mercy::Spare => spares_hot && word.is_hot(),
-                Mercy::None => false,
+                Mercy::Spare if spares_hot && word.is_hot() => true,
                 #[cfg(farptr_zeal)]
                 Mercy::Keep => true,
+                Mercy::Spare | Mercy::None => !word.is_clean() && !*can_leave.get_or_insert_with(|| room.take(header.size())),
             };
-            match steps::mark_as(slot, addr, spares) {
+            let marked = steps::mark_as(slot, addr, spares);
+            self.outcome.short_of_far |= can_leave == Some(false);
+            match marked {
                 Mark::Marked(word) => {
                     left += 1;
                     if segment.kind == QueueKind::Young {
@@ -304,6 +374,11 @@ impl<'m> Round<'m> {
             self.keep(slot, word, addr, victim);
             return;
         };
+        let target = heap.segment_of(to);
+        if self.target != target {
+            self.outcome.opened_segments += 1;
+            self.target = target;
+        }
         // SAFETY: the old contents: the slot said "relocating, here" after the grace period, so nobody writes them until the word
         // changes to say otherwise and this CAS fails; a writer that meets the mark copies them itself. They stay mapped, since this
         // round has the segment. The new contents and header: busy, just allocated here. They do not overlap.
@@ -404,6 +479,7 @@ impl<'m> Round<'m> {
     fn close(mut self, state: &mut RoundState) -> Outcome {
         #[cfg(farptr_zeal)]
         state.left_behind.append(&mut self.left_behind);
+        state.target = self.target;
         let heap = self.memory.heap();
         let survivors = QueueKind::of_survivors(self.memory.ablations().policy);
         for Victim { segment, found, left, relocated } in self.victims {

@@ -46,13 +46,17 @@ pub enum Error {
     },
     /// Every server has lent all it will lend.
     #[error(
-        "far memory full: {far_bytes} bytes borrowed from {servers}, and no server lends more; add a server or raise --capacity"
+        "far memory full: {far_bytes} bytes borrowed from {servers}, and no server lends more; objects take {promised_bytes} bytes of {usable_bytes} usable ones; add a server, raise --capacity or remove objects"
     )]
     FarMemoryFull {
         /// Far memory borrowed so far, in bytes.
         far_bytes: u64,
         /// The servers asked.
         servers: String,
+        /// What all existing objects take when they are far, in bytes.
+        promised_bytes: u64,
+        /// What may be used of the borrowed memory, in bytes: without what cleaning needs.
+        usable_bytes: u64,
     },
     /// The exchange with a server failed.
     #[error("{server}: {cause}")]

@@ -148,7 +148,7 @@ pub fn mark(slot: &Slot, addr: ObjectAddr, spare_hot: bool) -> Mark {
 
 /// Evacuator: marks the object at `addr` for moving if `spares` says so, else for leaving.
 #[inline]
-pub fn mark_as(slot: &Slot, addr: ObjectAddr, spares: impl Fn(Word) -> bool) -> Mark {
+pub fn mark_as(slot: &Slot, addr: ObjectAddr, mut spares: impl FnMut(Word) -> bool) -> Mark {
     let mut word = slot.load();
     while word.is_present_at(addr) {
         // Pinned, or `R` left behind by a rescue of a round that was cut short: stays.

@@ -99,7 +99,13 @@ impl State {
         }
         outcome.freed_segments += self.round.free_limbo(memory);
         self.barren = if outcome.is_progress() { 0 } else { self.barren + 1 };
-        outcome.error = outcome.error.or(cleaned.err());
+        match cleaned {
+            Ok(gained) => outcome.gained_far = gained,
+            Err(error) => drop(outcome.error.get_or_insert(error)),
+        }
+        if outcome.short_of_far && !outcome.is_hopeful() {
+            outcome.error.get_or_insert_with(|| memory.far().full_error());
+        }
         outcome
     }
 }

@@ -24,9 +24,11 @@
 
 pub mod image;
 mod large;
+mod promise;
 mod server;
 mod space;
 
 pub use large::{LargeFar, LargeFars, PIECE_BYTES, PIECE_IMAGE_BYTES};
+pub use promise::{charge, charge_large};
 pub use server::{Server, unblock, wait_for};
-pub use space::{FarSegment, FarSpace, Slab};
+pub use space::{FarSegment, FarSpace, Slab, kept_for_cleaning};

@@ -6,8 +6,17 @@ use crate::addr::{FAR_SEGMENT_BYTES, FarAddr, FarSegmentId, MAX_SEGMENTS_PER_SLA
 use crate::error::{Error, Result, TransportError};
 use crate::rcu::Rcu;
 use crate::transport::{SlabId, SlabPos};
+use crossbeam_utils::CachePadded;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Pause between two questions for more memory after every server has said that it lends no more. Each question is a round trip to each server; other
+/// borrowers return slabs once in a while.
+const ASK_AGAIN: Duration = Duration::from_millis(100);
+
+/// Pause after a server could not be asked. Longer, because a question to a dead server may take a timeout.
+const ASK_THE_DEAD_AGAIN: Duration = Duration::from_secs(10);
 
 /// What is known of one far segment. 8 bytes for 256 KiB of far memory.
 #[derive(Debug, Default)]
@@ -56,6 +65,30 @@ pub struct FarSpace {
     incarnations: AtomicU32,
     /// Segments whose last image has died, for the far log to look at.
     emptied: Mutex<Vec<FarSegmentId>>,
+    lending: Mutex<Lending>,
+    /// Slabs that were borrowed before write-back needed them, with their number of segments. Held while a server is asked, so that one thread asks at a time.
+    ahead: Mutex<Vec<(usize, usize)>>,
+    promised: CachePadded<AtomicU64>,
+}
+
+/// The last answers of the servers.
+#[derive(Debug, Default)]
+struct Lending {
+    /// When all of them last refused. `None` if one has lent since, or has been given a slab back.
+    refused: Option<Instant>,
+    /// When one could last not be asked.
+    failed: Option<Instant>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Free far segments that write-back leaves to the cleaner when `segments` are borrowed. The cleaner needs one to go on (see its module doc). A second one is for
+/// victims that are held up by a fetch; more let it clean several victims between two waits for a server.
+pub fn kept_for_cleaning(segments: usize) -> usize {
+    let least = if segments < 16 { 1 } else { 2 };
+    (segments / 128).clamp(least, 8)
 }
 
 /// A look-up that found no slab: the far address is not one of ours.
@@ -80,6 +113,9 @@ impl FarSpace {
             used_segments: AtomicU64::new(0),
             incarnations: AtomicU32::new(getrandom::u32().unwrap_or(0)),
             emptied: Mutex::new(Vec::new()),
+            lending: Mutex::default(),
+            ahead: Mutex::default(),
+            promised: CachePadded::default(),
         }
     }
 
@@ -176,8 +212,98 @@ impl FarSpace {
         self.borrowed_bytes.load(Ordering::Relaxed)
     }
 
+    /// What all existing objects may take in far memory: see [`charge`](super::charge).
+    pub fn promised_bytes(&self) -> u64 {
+        self.promised.load(Ordering::Relaxed)
+    }
+
+    /// An object promises to take `bytes`. Returns the sum of all promises.
+    pub fn promise(&self, bytes: u64) -> u64 {
+        // Relaxed: a sum that orders nothing.
+        self.promised.fetch_add(bytes, Ordering::Relaxed) + bytes
+    }
+
+    /// A promise ends.
+    pub fn end_promise(&self, bytes: u64) {
+        let before = self.promised.fetch_sub(bytes, Ordering::Relaxed);
+        debug_assert!(before >= bytes, "more promises end than were made");
+    }
+
+    /// Bytes of what is borrowed that images may take: without the segments that are kept for the cleaner, and without the two that are being filled.
+    pub fn usable_bytes(&self) -> u64 {
+        let segments = self.borrowed_bytes() as usize / FAR_SEGMENT_BYTES;
+        (segments.saturating_sub(kept_for_cleaning(segments) + 2) * FAR_SEGMENT_BYTES) as u64
+    }
+
+    /// Whether every server refused when it was last asked for more.
+    pub fn is_full(&self) -> bool {
+        lock(&self.lending).refused.is_some()
+    }
+
+    /// Whether the last question for more memory was answered with a slab, or none was asked.
+    pub fn lends(&self) -> bool {
+        let lending = lock(&self.lending);
+        lending.refused.is_none() && lending.failed.is_none()
+    }
+
+    /// Whether every server refused so lately that it is too early to ask again.
+    pub fn has_just_refused(&self) -> bool {
+        lock(&self.lending).refused.is_some_and(|at| at.elapsed() < ASK_AGAIN)
+    }
+
+    /// The error for far memory that is full.
+    #[cold]
+    pub fn full_error(&self) -> Error {
+        Error::FarMemoryFull {
+            far_bytes: self.borrowed_bytes(),
+            servers: self.server_names(),
+            promised_bytes: self.promised_bytes(),
+            usable_bytes: self.usable_bytes(),
+        }
+    }
+
+    /// Borrows a slab for the far log to take later ([`take_ahead`](Self::take_ahead)). False if nobody knows now whether there is one: another thread is asking, or
+    /// a server could lately not be asked.
+    ///
+    /// # Errors
+    /// `FarMemoryFull` if no server lends more.
+    pub fn borrow_ahead(&self) -> Result<bool> {
+        let Ok(mut ahead) = self.ahead.try_lock() else { return Ok(false) };
+        if self.has_just_refused() {
+            return Err(self.full_error());
+        }
+        if lock(&self.lending).failed.is_some_and(|at| at.elapsed() < ASK_THE_DEAD_AGAIN) {
+            return Ok(false);
+        }
+        match self.borrow_slab() {
+            Ok(slab) => {
+                ahead.push(slab);
+                Ok(true)
+            }
+            Err(full @ Error::FarMemoryFull { .. }) => Err(full),
+            // Write-back will say so, if it comes to that.
+            Err(_) => Ok(false),
+        }
+    }
+
+    /// The slabs that were borrowed ahead, and how many far segments each has. They are the far log's from now on.
+    pub fn take_ahead(&self) -> Vec<(usize, usize)> {
+        std::mem::take(&mut *lock(&self.ahead))
+    }
+
     /// Borrows a slab from the server that lends and has lent least, and returns its number and how many far segments it has.
     pub fn borrow_slab(&self) -> Result<(usize, usize)> {
+        let borrowed = self.ask_for_slab();
+        let mut lending = lock(&self.lending);
+        match &borrowed {
+            Ok(_) => *lending = Lending::default(),
+            Err(Error::FarMemoryFull { .. }) => *lending = Lending { refused: Some(Instant::now()), failed: None },
+            Err(_) => *lending = Lending { refused: None, failed: Some(Instant::now()) },
+        }
+        borrowed
+    }
+
+    fn ask_for_slab(&self) -> Result<(usize, usize)> {
         let mut lent = vec![0u64; self.servers.len()];
         self.table.read(|table| {
             for slab in table.iter().flatten() {
@@ -204,7 +330,7 @@ impl FarSpace {
                 Err(cause) => failure = Some(Error::transport(self.servers[server].name(), cause)),
             }
         }
-        Err(failure.unwrap_or_else(|| Error::FarMemoryFull { far_bytes: self.borrowed_bytes(), servers: self.server_names() }))
+        Err(failure.unwrap_or_else(|| self.full_error()))
     }
 
     fn add(&self, server: usize, id: SlabId) -> Result<(usize, usize)> {
@@ -232,6 +358,7 @@ impl FarSpace {
         let slab = self.table.update(|table| table.get_mut(number).and_then(Option::take));
         let Some(slab) = slab else { return Ok(()) };
         self.borrowed_bytes.fetch_sub((slab.segments.len() * FAR_SEGMENT_BYTES) as u64, Ordering::Relaxed);
+        lock(&self.lending).refused = None;
         let server = &self.servers[slab.server];
         server.transport().return_slab(slab.id).map_err(|cause| Error::transport(server.name(), cause))
     }

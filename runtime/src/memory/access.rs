@@ -30,7 +30,8 @@ impl Memory {
     /// the object's.
     ///
     /// # Errors
-    /// What a swap-in can meet; `ScopeExhausted` if there is no local memory. For `Write` also when the object is local, if the evacuator is
+    /// What a swap-in can meet; `ScopeExhausted` if there is no local memory. `FarMemoryFull` if the object would become dirty and far memory has lost the room
+    /// for it. For `Write` also when the object is local, if the evacuator is
     /// reading it and there is no room for a copy.
     #[cold]
     pub fn access_slow(&self, slot: &Slot, layout: Layout, intent: Intent) -> Result<ObjectAddr> {
@@ -38,6 +39,9 @@ impl Memory {
         let mut turns = 0;
         loop {
             let word = slot.load();
+            if intent == Intent::Write && !(word.is_present() && !word.is_clean()) {
+                self.may_dirty()?;
+            }
             let State::Present(addr) = word.state() else {
                 self.bring_in(slot, word, layout, current_hint())?;
                 continue;

@@ -1,6 +1,7 @@
 //! One far memory: the local heap, the slots, the far space, and what mutators do with them.
 //!
 //! - `object.rs`: making objects and giving them up. `room.rs`: what happens when local memory is short; `reserve.rs`: what threads in scopes get nevertheless; `blame.rs`: what the error says.
+//!   `promise.rs`: whether far memory has room for new ones.
 //! - `access.rs`: the slow path of a deref, by the protocol of [`crate::word`]. `miss.rs`: swap-in. `bypass.rs`: scans past the local heap. `admission.rs`: reads past it; `evidence.rs`: when.
 //! - `lane.rs`: misses in flight, who drives them and who is woken. `reads.rs`: their bytes. `ending.rs`, `wakers.rs`: who waits for what. `ticker.rs`:
 //!   who looks after the others. `task.rs`: the futures.
@@ -21,6 +22,7 @@ pub(crate) mod lane;
 mod miss;
 mod object;
 pub(crate) mod pin;
+mod promise;
 mod reads;
 mod reserve;
 mod room;
@@ -71,9 +73,9 @@ const GHOST_STEPS: u16 = 29;
 /// Least local budget in bytes.
 pub const MIN_LOCAL_BUDGET: usize = 1 << 20;
 
-/// Buffers of a far segment that are in use at a time beside those in flight: one each for write-back and the cleaner, one to exchange for a full one, and one that is read for
+/// Buffers of a far segment that are in use at a time beside those in flight: one each for write-back and the cleaner, one to exchange for a full one, and four that are read for
 /// cleaning. More are memory of their own.
-const BUFFERS: usize = 4;
+const BUFFERS: usize = 7;
 
 /// This part of the budget may be mappings that wait for the next large object: about what a round frees.
 const SPARES_SHARE: usize = 16;

@@ -50,6 +50,8 @@ pub struct NewObject<'m> {
     addr: ObjectAddr,
     header: ObjectHeader,
     room: Room,
+    /// What a new object has been promised in far memory, until it is published.
+    promised: u64,
 }
 
 #[derive(Debug)]
@@ -109,7 +111,9 @@ impl<'m> NewObject<'m> {
     }
 
     /// Publishes a new object in its slot, which is vacant and the caller's: present, dirty.
-    pub fn publish(self, slot: &Slot) {
+    pub fn publish(mut self, slot: &Slot) {
+        // From now on the promise is the object's. `vacate` ends it.
+        self.promised = 0;
         let published = self.settle(|addr| {
             slot.init(Word::present(addr, Freshness::Dirty, Warmth::Cold));
             Ok::<_, Infallible>(())
@@ -121,13 +125,14 @@ impl<'m> NewObject<'m> {
 
     /// Takes the value apart, to be kept where `'m` can't be named. Must be put together again.
     pub(crate) fn into_parts(mut self) -> Parts {
+        debug_assert_eq!(self.promised, 0, "what is fetched was promised when it was made");
         let room = std::mem::replace(&mut self.room, Room::Settled);
         Parts { addr: self.addr, header: self.header, room }
     }
 
     /// Puts together what `into_parts` took apart, of the same memory.
     pub(crate) fn from_parts(memory: &'m Memory, parts: Parts) -> Self {
-        NewObject { memory, addr: parts.addr, header: parts.header, room: parts.room }
+        NewObject { memory, addr: parts.addr, header: parts.header, room: parts.room, promised: 0 }
     }
 }
 
@@ -160,6 +165,9 @@ impl Parts {
 
 impl Drop for NewObject<'_> {
     fn drop(&mut self) {
+        if self.promised > 0 {
+            self.memory.far.end_promise(self.promised);
+        }
         match std::mem::replace(&mut self.room, Room::Settled) {
             Room::Small => {
                 let bytes = HEADER_BYTES + self.header.size();
@@ -187,12 +195,24 @@ impl Memory {
                 limit: crate::arena::PAGE as u64,
             });
         }
-        if self.is_large(layout) {
+        let promised = self.promise(origin, layout)?;
+        let made = if self.is_large(layout) {
             let footprint = LargeObject::footprint(layout);
-            return self.with_room(footprint, || self.try_new_large(slot, layout, origin).transpose())?;
+            self.with_room(footprint, || self.try_new_large(slot, layout, origin).transpose()).flatten()
+        } else {
+            let bytes = self.heap.segment_bytes();
+            self.with_room(bytes, || self.try_new_small(slot, layout, origin))
+        };
+        match made {
+            Ok(mut object) => {
+                object.promised = promised;
+                Ok(object)
+            }
+            Err(error) => {
+                self.far.end_promise(promised);
+                Err(error)
+            }
         }
-        let bytes = self.heap.segment_bytes();
-        self.with_room(bytes, || self.try_new_small(slot, layout, origin))
     }
 
     /// As `new_object`, but does not wait: `None` if there is no room now.
@@ -212,7 +232,7 @@ impl Memory {
         };
         self.note_taken(layout);
         self.kick_if_low();
-        Some(NewObject { memory: self, addr, header: ObjectHeader::new(slot, layout, far), room: Room::Small })
+        Some(NewObject { memory: self, addr, header: ObjectHeader::new(slot, layout, far), room: Room::Small, promised: 0 })
     }
 
     #[cold]
@@ -231,7 +251,7 @@ impl Memory {
         };
         self.note_taken(layout);
         self.kick_if_low();
-        Ok(Some(NewObject { memory: self, addr: large.addr(), header: large.header(), room: Room::Large(large) }))
+        Ok(Some(NewObject { memory: self, addr: large.addr(), header: large.header(), room: Room::Large(large), promised: 0 }))
     }
 
     /// Takes a large object out of the table and frees it, as soon as the evacuator is done with it. Nothing for other addresses.
@@ -356,6 +376,7 @@ impl Memory {
                     // owner, who is here, gives it up, before which `give_up` reads the header.
                     let far = || unsafe { ObjectHeader::read(addr) }.far();
                     if let Ok(dead) = steps::give_up(slot, word, far) {
+                        self.far.end_promise(self.charge(layout));
                         if word.pins() == u8::MAX {
                             self.pins.forget(slot);
                         }
@@ -385,6 +406,7 @@ impl Memory {
                     }
                     let vacated = slot.vacate_from(claimed);
                     debug_assert!(vacated.is_ok(), "a claimed word is changed by its claimer only");
+                    self.far.end_promise(self.charge(layout));
                     self.bury_far(place, layout.size());
                     return Ok(());
                 }
