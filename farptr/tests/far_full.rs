@@ -11,10 +11,10 @@ use common::{assert_empty, numbers};
 use farptr::{Error, FarMemory, RemBox, RemHashMap, RemVec};
 use std::time::{Duration, Instant};
 
-const FAR: u64 = 32 << 20;
+const FAR: u64 = 64 << 20;
 
 /// A sixteenth of far memory.
-const LOCAL: u64 = 2 << 20;
+const LOCAL: u64 = 4 << 20;
 
 fn memory(far: u64, local: u64) -> FarMemory {
     FarMemory::builder().local_budget(local as usize).server("embedded:").far_capacity(far).build().unwrap()
@@ -88,7 +88,7 @@ fn vectors_and_maps_are_overwritten_at_90_percent() {
 
 #[test]
 fn objects_of_all_sizes_are_overwritten_when_no_more_can_be_made() {
-    let mem = memory(FAR, 2 * LOCAL);
+    let mem = memory(FAR, LOCAL);
     let mut next = numbers(8);
     let mut values: Vec<RemBox<[u8]>> = Vec::new();
     // One in a hundred is large: beyond 64 KiB.
@@ -117,7 +117,7 @@ fn objects_of_all_sizes_are_overwritten_when_no_more_can_be_made() {
 /// Fills far memory, overwrites as much as it holds, and then reads and removes.
 #[test]
 fn what_exists_can_be_read_and_removed_when_far_memory_is_full_and_removing_makes_room() {
-    let mem = memory(FAR, LOCAL * 2);
+    let mem = memory(FAR, LOCAL);
     let mut map: RemHashMap<u64, [u8; 1000]> = RemHashMap::new_in(&mem);
     let mut keys = 0;
     let error = loop {

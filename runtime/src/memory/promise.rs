@@ -65,10 +65,10 @@ impl Memory {
         }
     }
 
-    /// A quarter of what is left of the budget by slots, tables and large objects.
+    /// A quarter of what metadata and what is kept for evacuation and for scopes leave of the budget.
     fn local_part(&self) -> u64 {
-        let others = self.budget.used().saturating_sub(self.heap.committed_bytes());
-        (self.budget.limit_for(Party::Creator).saturating_sub(others) / LOCAL_PART) as u64
+        let others = self.metadata_bytes() + self.heap.floor(Party::Creator) * self.heap.segment_bytes();
+        (self.budget.limit().saturating_sub(others) / LOCAL_PART) as u64
     }
 
     /// Whether an object more may become dirty.
