@@ -18,6 +18,7 @@ mod cleaning;
 mod drops;
 mod evacuator;
 mod grace;
+mod joins;
 mod lanes;
 mod large;
 mod leaving;

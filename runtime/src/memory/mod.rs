@@ -2,6 +2,7 @@
 //!
 //! - `object.rs`: making objects and giving them up. `room.rs`: what happens when local memory is short.
 //! - `access.rs`: the slow path of a deref, by the protocol of [`crate::word`]. `miss.rs`: swap-in. `bypass.rs`: scans past the local heap. `admission.rs`: reads past it; `evidence.rs`: when.
+//! - `joined.rs`: waiting for a fetch that another thread or task has claimed.
 //! - `lane.rs`: misses in flight, who drives them and who is woken. `reads.rs`: their bytes. `ending.rs`, `wakers.rs`: who waits for what. `ticker.rs`:
 //!   who looks after the others. `task.rs`: the futures.
 //! - `pin.rs`: pins. `stats.rs`: counters. `zeal.rs`: legal points, in one of the checking configurations.
@@ -15,6 +16,7 @@ mod admission;
 mod bypass;
 pub(crate) mod ending;
 mod evidence;
+pub(crate) mod joined;
 pub(crate) mod lane;
 mod miss;
 mod object;
@@ -49,6 +51,7 @@ use crate::heap::{Heap, LargeObjects, Spares};
 use crate::rcu::Rcu;
 use crate::scope;
 use crate::slot::{SlotTable, owner_of};
+use crate::spinners::Spinners;
 use crate::transport::{BufferPool, MAX_OP_BYTES};
 use crate::word::{Slot, Stamp};
 use std::alloc::Layout;
@@ -110,6 +113,9 @@ pub struct Memory {
     /// By thread number.
     lanes: Rcu<Vec<Option<Arc<lane::Lane<reads::Reads>>>>>,
     ticker: ticker::Ticker<std::thread::Thread>,
+    joined: joined::Joined,
+    /// Threads that spin for a fetch of another.
+    spinners: Spinners,
     wanted: AtomicUsize,
     weak: Weak<Memory>,
     /// Bytes evacuated so far: the clock of the ghost memory.
@@ -132,7 +138,7 @@ impl Memory {
         Self::with(config, servers, ablations)
     }
 
-    fn with(config: MemoryConfig, servers: Vec<Server>, ablations: Ablations) -> Result<Arc<Self>> {
+    fn with(config: MemoryConfig, mut servers: Vec<Server>, ablations: Ablations) -> Result<Arc<Self>> {
         let MemoryConfig { local_budget, shards, timeout, far_capacity } = config;
         if local_budget < MIN_LOCAL_BUDGET {
             return Err(Error::Config(format!(
@@ -152,6 +158,7 @@ impl Memory {
             device.attach(buffers.range(), MAX_OP_BYTES);
             heap.attach(device);
         }
+        servers.iter_mut().for_each(|server| server.set_patience(timeout));
         let ghost_step = (local_budget as u64 / STEPS_PER_TURNOVER).max(1);
         let memory = Arc::new_cyclic(|weak| Memory {
             budget,
@@ -169,6 +176,8 @@ impl Memory {
             relief: OnceLock::new(),
             lanes: Rcu::new(Vec::new()),
             ticker: ticker::Ticker::default(),
+            joined: joined::Joined::default(),
+            spinners: Spinners::default(),
             wanted: AtomicUsize::new(0),
             weak: weak.clone(),
             evacuated: AtomicU64::new(0),

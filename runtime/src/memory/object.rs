@@ -371,8 +371,7 @@ impl Memory {
                     // Claimed, so that the cleaner lets it lie.
                     let Ok(claimed) = slot.claim_fetch(word) else { continue };
                     if let Err(error) = if_absent(place, self.slots.id_of(slot)) {
-                        let given_back = slot.abandon_fetch(claimed);
-                        debug_assert!(given_back.is_ok(), "a claimed word is changed by its claimer only");
+                        self.give_back(slot, claimed);
                         return Err(error);
                     }
                     let vacated = slot.vacate_from(claimed);
@@ -383,9 +382,8 @@ impl Memory {
                 // The fetch of a future that was dropped; it ends by itself, at the latest by its timeout.
                 State::Fetching(_) => {
                     drop(scope);
-                    if !self.help_fetches() {
-                        crate::sync::yield_now();
-                    }
+                    // A timeout is no reason to give up: the read has its own, and the room is the fetch's until it ends.
+                    let _ = self.join_fetch(slot);
                 }
                 State::Vacant => {
                     debug_assert!(false, "the owner releases its object once");
