@@ -102,7 +102,7 @@ impl<S> Sessions<S> {
 
 impl<S> Permit<'_, S> {
     /// Gives permit and session back together. A session too many comes back.
-    pub(super) fn give_back(self, session: S) -> Option<S> {
+    pub(crate) fn give_back(self, session: S) -> Option<S> {
         self.0.keep(session)
     }
 }

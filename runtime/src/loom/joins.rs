@@ -25,7 +25,7 @@ struct World {
 
 impl World {
     fn new() -> Rc<Self> {
-        let slot = Slot::new();
+        let slot = Slot::new(Word::vacant(SlotId::NONE));
         slot.init(Word::absent(FarPlace::At(FarAddr::new(FarSegmentId::new(0, 0), 0)), Stamp(0)));
         Rc::new(World { slot, joined: Joined::default() })
     }
