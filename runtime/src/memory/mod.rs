@@ -47,7 +47,7 @@ use crate::addr::SlotId;
 use crate::budget::Budget;
 use crate::error::{Error, Result};
 use crate::far::{FarSpace, LargeFars, Server};
-use crate::heap::{Heap, LargeObjects, Spares};
+use crate::heap::{Extents, Heap, LargeObjects, Spares};
 use crate::rcu::Rcu;
 use crate::scope;
 use crate::slot::{SlotTable, owner_of};
@@ -101,6 +101,7 @@ pub struct Memory {
     pub(crate) heap: Heap,
     pub(crate) large: LargeObjects,
     pub(crate) spares: Spares,
+    pub(crate) extents: Arc<Extents>,
     pub(crate) slots: SlotTable,
     pub(crate) far: FarSpace,
     pub(crate) large_fars: LargeFars,
@@ -165,6 +166,7 @@ impl Memory {
             heap,
             large: LargeObjects::default(),
             spares: Spares::new(local_budget / SPARES_SHARE),
+            extents: Arc::new(Extents::new(local_budget)),
             slots: SlotTable::with_pages(ablations.pages),
             far: FarSpace::new(servers, far_capacity),
             large_fars: LargeFars::default(),
@@ -305,6 +307,11 @@ impl Memory {
     /// What large objects have left for the next.
     pub fn spares(&self) -> &Spares {
         &self.spares
+    }
+
+    /// Where large objects lie.
+    pub fn extents(&self) -> &Extents {
+        &self.extents
     }
 
     /// The far copies of large objects.

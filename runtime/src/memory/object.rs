@@ -220,7 +220,7 @@ impl Memory {
         let large = match spare {
             Some(mapping) => LargeObject::place(mapping, layout, slot, far),
             None if !self.try_charge(party, footprint) => return Ok(None),
-            None => LargeObject::map(layout, slot, far).map_err(|error| {
+            None => LargeObject::map(&self.extents, layout, slot, far).map_err(|error| {
                 self.budget.release(footprint);
                 Error::Config(format!("the system gives no {footprint} bytes for a large object: {error}"))
             })?,
@@ -253,18 +253,28 @@ impl Memory {
         }
     }
 
-    fn unmap(&self, mapping: Mapping) {
+    /// Whether the system has taken it back. If not, it stays charged, for the next of its footprint or another attempt.
+    fn unmap(&self, mapping: Mapping) -> bool {
         let bytes = mapping.footprint();
-        drop(mapping);
-        self.budget.release(bytes);
+        match mapping.free() {
+            Ok(()) => {
+                self.budget.release(bytes);
+                true
+            }
+            Err((mapping, error)) => {
+                tracing::warn!(%error, bytes, "the system does not take back the memory of a large object; it stays charged to the budget");
+                self.spares.keep_refused(mapping);
+                false
+            }
+        }
     }
 
-    /// Gives up what is kept for large objects to come and for objects that are passed. Whether there was anything.
+    /// Gives up what is kept for large objects to come and for objects that are passed. Whether that has freed anything.
     pub fn drop_spares(&self) -> bool {
-        let spares = self.spares.take_all();
-        let any = self.drop_passing_buffers() | !spares.is_empty();
-        spares.into_iter().for_each(|mapping| self.unmap(mapping));
-        any
+        self.extents.retry();
+        let any = self.drop_passing_buffers();
+        // All of them, whatever becomes of one.
+        self.spares.take_all().into_iter().fold(any, |any, mapping| self.unmap(mapping) | any)
     }
 
     /// The far copy that a header or an absent word names is dead.
