@@ -23,6 +23,7 @@ pub mod slot;
 pub mod steps;
 
 pub mod alarm;
+mod spinners;
 pub mod turns;
 
 pub mod slab;

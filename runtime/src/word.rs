@@ -156,6 +156,7 @@
 //! end_reading      evacuator  any    * - - - - - - -    -> = - -   - - -   - -    =     ok
 //! claim_fetch      claimer    small  A - - - - - - -    -> F - -   - - -   - -    =     ok
 //! claim_fetch      claimer    large  A - - - - - - -    -> F - -   - - -   - -    =     ok
+//! confirm_fetch    waiter     any    F - - - - - - -    -> F - -   - - -   - -    =     ok
 //! publish          claimer    any    F - - - - - - -    -> P 0 0   0 1 1   1 0    given ok
 //! abandon_fetch    claimer    any    F - - - - - - -    -> A - -   - - -   - -    =     ok
 //! pass_by          claimer    any    F - - - - - - -    -> A - -   - - -   - -    =     ok
@@ -612,6 +613,13 @@ impl Slot {
     pub fn claim_fetch(&self, from: Word) -> Outcome {
         debug_assert!(matches!(from.state(), State::Absent(_)));
         self.change(from, from.0 | FETCHING)
+    }
+
+    /// Waiter: the fetch is still claimed, after the waiter has said that it waits. Changes nothing, and is ordered with the claimer's change of the word: see
+    /// [`crate::memory`]'s `joined.rs`.
+    pub fn confirm_fetch(&self, claimed: Word) -> Outcome {
+        debug_assert!(matches!(claimed.state(), State::Fetching(_)));
+        self.change(claimed, claimed.0)
     }
 
     /// Claimer: the object has arrived.

@@ -26,6 +26,7 @@ pub mod image;
 mod large;
 mod promise;
 mod server;
+pub(crate) mod sessions;
 mod space;
 
 pub use large::{LargeFar, LargeFars, PIECE_BYTES, PIECE_IMAGE_BYTES};

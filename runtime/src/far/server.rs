@@ -1,10 +1,12 @@
 //! One server, with the sessions that wait for work.
 #![forbid(unsafe_code)]
 
+use super::sessions::Sessions;
 use crate::error::{Error, Result, TransportError};
+use crate::spinners::Spinners;
 use crate::transport::{Completion, ImmediateAccess, IoBuf, Op, Progress, Session, SlabPos, Submit, Token, Transport, Verb};
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// How long a blocking caller spins for a reply before it sleeps in the kernel. A round trip on a local network takes 5-50 us; being
@@ -14,19 +16,27 @@ const SPIN: Duration = Duration::from_micros(100);
 /// How long one sleep may be: an upper bound only, since a reply ends it.
 const PARK: Duration = Duration::from_millis(2);
 
-/// Sessions kept for later use. More may be open at a time: one for each thread that misses.
-const IDLE_SESSIONS: usize = 64;
+/// How long a miss waits for a session, unless the memory says otherwise.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A server and this process's connections to it.
 pub struct Server {
     transport: Arc<dyn Transport>,
-    idle: Mutex<Vec<Box<dyn Session>>>,
+    sessions: Sessions<Box<dyn Session>>,
+    /// Threads that spin for a reply.
+    spinners: Spinners,
+    patience: Duration,
 }
 
 impl Server {
     /// A server reached by `transport`.
     pub fn new(transport: Arc<dyn Transport>) -> Self {
-        Server { transport, idle: Mutex::new(Vec::new()) }
+        Server { transport, sessions: Sessions::default(), spinners: Spinners::default(), patience: PATIENCE }
+    }
+
+    /// Lets a miss wait so long for a session.
+    pub(crate) fn set_patience(&mut self, patience: Duration) {
+        self.patience = patience;
     }
 
     /// The server's address.
@@ -52,7 +62,10 @@ impl Server {
 
     /// A session for the caller alone: an idle one, or a new one.
     pub fn session(&self) -> Result<Box<dyn Session>> {
-        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        self.good_or_new(self.sessions.take_idle())
+    }
+
+    fn good_or_new(&self, idle: Option<Box<dyn Session>>) -> Result<Box<dyn Session>> {
         match idle {
             Some(session) if session.failure().is_none() => Ok(session),
             // The others have most likely failed for the same reason; opening one says whether the server is back.
@@ -63,16 +76,18 @@ impl Server {
     /// Gives a session back, if it is still good and nothing is in flight on it.
     pub fn give_back(&self, session: Box<dyn Session>) {
         if session.failure().is_none() && session.in_flight() == 0 {
-            let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-            if idle.len() < IDLE_SESSIONS {
-                idle.push(session);
-            }
+            // One too many is closed here, without the lock.
+            drop(self.sessions.keep(session));
         }
     }
 
-    /// One operation from start to end: the calling thread spins for the reply, then sleeps. At most the transport's timeout.
+    /// One operation from start to end: the calling thread spins for the reply, then sleeps. It waits for a session as long as the memory's timeout, and for the
+    /// operation as long as the transport's: see [`super::sessions`].
     pub fn transfer(&self, verb: Verb, at: SlabPos, buf: IoBuf) -> Result<IoBuf> {
-        let mut session = self.session()?;
+        let Some((permit, idle)) = self.sessions.take(self.patience) else {
+            return Err(self.error(TransportError::Timeout { what: "a connection that other threads use", after: self.patience }));
+        };
+        let mut session = self.good_or_new(idle)?;
         let mut op = Op { token: Token(0), verb, at, buf };
         let mut done = Vec::with_capacity(1);
         loop {
@@ -83,8 +98,13 @@ impl Server {
             }
             unblock(&mut *session, &mut done);
         }
-        wait_for(&mut *session, &mut done);
-        self.give_back(session);
+        // More threads than processors would spin at the cost of those that have something to do.
+        let spinning = self.spinners.try_spin();
+        wait(&mut *session, &mut done, if spinning.is_some() { SPIN } else { Duration::ZERO });
+        drop(spinning);
+        if session.failure().is_none() && session.in_flight() == 0 {
+            drop(permit.give_back(session));
+        }
         let Some(Completion { buf, result, .. }) = done.pop() else {
             return Err(self.error(TransportError::Protocol("an operation ended without a completion".into())));
         };
@@ -94,6 +114,10 @@ impl Server {
 
 /// Polls a session until something completes: spins, then sleeps. Ends in bounded time, because every operation does.
 pub fn wait_for(session: &mut dyn Session, done: &mut Vec<Completion>) {
+    wait(session, done, SPIN);
+}
+
+fn wait(session: &mut dyn Session, done: &mut Vec<Completion>, spin: Duration) {
     let started = Instant::now();
     let mut now = started;
     loop {
@@ -102,7 +126,7 @@ pub fn wait_for(session: &mut dyn Session, done: &mut Vec<Completion>) {
             return;
         }
         if progress == Progress::Idle {
-            if now - started > SPIN {
+            if now - started >= spin {
                 session.park(PARK);
             } else {
                 // Not `spin_loop`: where cores are few, the server may need this one in order to answer.

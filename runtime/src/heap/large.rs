@@ -1,11 +1,12 @@
-//! Large objects: a mapping each.
+//! Large objects: a piece of memory each, which [`Extents`] have.
 //!
-//! Making a mapping, touching its pages for the first time and taking it away again costs several times the copy that fills it. So a few mappings of
+//! Touching its pages for the first time and giving them back again costs several times the copy that fills it. So a few of those of
 //! objects that have gone are kept for those that come next, of the same footprint: [`Spares`].
 
+use super::extents::{Extents, Room};
 use super::header::{HEADER_BYTES, ObjectHeader};
 use crate::addr::{ObjectAddr, SlotId};
-use crate::arena::{Arena, HUGE_PAGE, PAGE};
+use crate::arena::PAGE;
 use crate::poison;
 use std::alloc::Layout;
 use std::collections::BTreeMap;
@@ -20,32 +21,56 @@ pub struct LargeObject {
     layout: Layout,
 }
 
-/// Memory for a large object: a page with the header at its end, then the contents.
+/// Memory for a large object: a page with the header at its end, then the contents. Freed when the value is dropped.
 #[derive(Debug)]
-pub struct Mapping(Arena);
+pub struct Mapping {
+    extents: Arc<Extents>,
+    /// Until it is freed.
+    room: Option<Room>,
+    base: usize,
+    len: usize,
+}
 
 impl Mapping {
-    fn new(footprint: usize) -> io::Result<Self> {
-        let arena = Arena::reserve(footprint, PAGE)?;
-        if footprint >= 2 * HUGE_PAGE {
-            arena.advise_huge(0..footprint);
-        }
-        Ok(Mapping(arena))
+    fn new(extents: &Arc<Extents>, footprint: usize) -> io::Result<Self> {
+        Ok(Self::of(Arc::clone(extents), extents.take(footprint)?))
+    }
+
+    fn of(extents: Arc<Extents>, room: Room) -> Self {
+        Mapping { extents, base: room.base(), len: room.len(), room: Some(room) }
     }
 
     fn contents(&self) -> usize {
-        self.0.base() + PAGE
+        self.base + PAGE
     }
 
     /// Its size in bytes, which is the footprint of its objects.
     pub fn footprint(&self) -> usize {
-        self.0.len()
+        self.len
+    }
+
+    /// Gives the memory back to the system.
+    ///
+    /// # Errors
+    /// The memory, if the system does not take it: it may be used for another object, and be tried again.
+    pub fn free(mut self) -> Result<(), (Self, io::Error)> {
+        self.give_back().map_err(|(room, error)| (Self::of(Arc::clone(&self.extents), room), error))
+    }
+
+    fn give_back(&mut self) -> Result<(), (Room, io::Error)> {
+        let Some(room) = self.room.take() else { return Ok(()) };
+        poison::unmapped(self.base, self.len);
+        // SAFETY: the room is this value's alone, and the last claim on the object that lay there is gone: nobody refers to its bytes.
+        self.extents.free(room, |arena, range| unsafe { arena.decommit(range) })
     }
 }
 
 impl Drop for Mapping {
     fn drop(&mut self) {
-        poison::unmapped(self.0.base(), self.0.len());
+        if let Err((room, error)) = self.give_back() {
+            // The run stays taken, or the mapping's own drop says what became of it.
+            tracing::warn!(%error, bytes = room.len(), "the system does not take back the memory of a large object");
+        }
     }
 }
 
@@ -56,8 +81,8 @@ impl LargeObject {
     }
 
     /// Maps room for an object, and writes its header.
-    pub fn map(layout: Layout, slot: SlotId, far: u64) -> io::Result<Self> {
-        Ok(Self::place(Mapping::new(Self::footprint(layout))?, layout, slot, far))
+    pub fn map(extents: &Arc<Extents>, layout: Layout, slot: SlotId, far: u64) -> io::Result<Self> {
+        Ok(Self::place(Mapping::new(extents, Self::footprint(layout))?, layout, slot, far))
     }
 
     /// As [`map`](Self::map), where an object of the same footprint was before; the contents are initialised to what they were.
@@ -65,7 +90,7 @@ impl LargeObject {
         assert_eq!(mapping.footprint(), Self::footprint(layout), "a mapping is as large as its object");
         let unsized_layout = Layout::from_size_align(0, layout.align()).expect("an alignment alone is a layout");
         let addr = mapping.contents();
-        poison::bounded(mapping.0.base(), mapping.0.len(), addr - HEADER_BYTES, addr + layout.size());
+        poison::bounded(mapping.base, mapping.len, addr - HEADER_BYTES, addr + layout.size());
         let object = LargeObject { mapping, layout };
         // SAFETY: the mapping is this value's alone: it is new, or was taken out of the last object that had it, which was the last claim on
         // it. It begins a page before the contents.
@@ -103,6 +128,8 @@ pub struct Spares {
     /// Bytes that may be kept.
     most: usize,
     kept: Mutex<Vec<Mapping>>,
+    /// Those that the system has refused to take back, however many.
+    refused: Mutex<Vec<Mapping>>,
 }
 
 impl Spares {
@@ -112,18 +139,24 @@ impl Spares {
     /// Keeps `most` bytes.
     pub fn new(most: usize) -> Self {
         let most = if cfg!(any(farptr_zeal, farptr_asan)) { 0 } else { most };
-        Spares { most, kept: Mutex::default() }
+        Spares { most, kept: Mutex::default(), refused: Mutex::default() }
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Mapping>> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn refused(&self) -> MutexGuard<'_, Vec<Mapping>> {
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// One of just so many bytes.
     pub fn take(&self, footprint: usize) -> Option<Mapping> {
-        let mut kept = self.lock();
-        let place = kept.iter().rposition(|mapping| mapping.footprint() == footprint)?;
-        Some(kept.remove(place))
+        let find = |kept: &mut Vec<Mapping>| {
+            let place = kept.iter().rposition(|mapping| mapping.footprint() == footprint)?;
+            Some(kept.remove(place))
+        };
+        find(&mut self.lock()).or_else(|| find(&mut self.refused()))
     }
 
     /// Keeps a mapping, unless there is enough: then it comes back.
@@ -137,14 +170,22 @@ impl Spares {
         None
     }
 
+    /// Keeps a mapping that the system does not take back, charged as it is.
+    pub fn keep_refused(&self, mapping: Mapping) {
+        self.refused().push(mapping);
+    }
+
     /// Bytes that are kept.
     pub fn bytes(&self) -> usize {
-        self.lock().iter().map(Mapping::footprint).sum()
+        let sum = |kept: &[Mapping]| kept.iter().map(Mapping::footprint).sum::<usize>();
+        sum(&self.lock()) + sum(&self.refused())
     }
 
     /// All of them.
     pub fn take_all(&self) -> Vec<Mapping> {
-        std::mem::take(&mut *self.lock())
+        let mut all = std::mem::take(&mut *self.lock());
+        all.append(&mut self.refused());
+        all
     }
 }
 

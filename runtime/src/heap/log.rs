@@ -600,7 +600,10 @@ impl Heap {
         while given < bytes
             && let Some(id) = segments.free.pop()
         {
-            self.decommit(id);
+            if !self.decommit(id) {
+                segments.free.push(id);
+                break;
+            }
             segments.uncommitted.push(id);
             given += self.segment_bytes;
         }
@@ -612,21 +615,26 @@ impl Heap {
     pub fn give_back_all(&self, budget: &Budget) {
         let mut segments = lock(&self.segments);
         let free = std::mem::take(&mut segments.free);
-        for id in &free {
-            self.decommit(*id);
-        }
-        self.committed.fetch_sub(free.len(), Ordering::Relaxed);
-        budget.release(free.len() * self.segment_bytes);
-        segments.uncommitted.extend(free);
+        let (given, refused): (Vec<_>, Vec<_>) = free.into_iter().partition(|id| self.decommit(*id));
+        self.committed.fetch_sub(given.len(), Ordering::Relaxed);
+        budget.release(given.len() * self.segment_bytes);
+        segments.uncommitted.extend(given);
+        segments.free.extend(refused);
     }
 
-    fn decommit(&self, id: SegmentId) {
+    /// Gives a segment's pages back. False if the system does not take them: the segment stays committed, and may be used.
+    #[must_use]
+    fn decommit(&self, id: SegmentId) -> bool {
         let start = id.0 as usize * self.segment_bytes;
         for device in &self.known_to {
             device.give_back(self.base_of(id)..self.base_of(id) + self.segment_bytes);
         }
         // SAFETY: the segment is free: by the contract of `free` nobody refers to its bytes.
-        unsafe { self.arena.decommit(start..start + self.segment_bytes) };
+        let given = unsafe { self.arena.decommit(start..start + self.segment_bytes) };
+        if let Err(error) = &given {
+            tracing::warn!(%error, "the system does not take back a segment; it stays charged to the budget");
+        }
+        given.is_ok()
     }
 
     /// Bytes of committed segments, free ones included.

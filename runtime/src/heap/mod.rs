@@ -4,7 +4,7 @@
 //! One arena of address space, divided into segments of one size (a 64th of the budget, 16 KiB to 1 MiB). A segment is *free*
 //! (committed or not), *open* (one allocation head fills it by bumping a cursor), *sealed* (in one of the queues below, waiting
 //! to become a victim) or *in limbo* (evacuated, but a reader may still hold a reference: see [`crate::word`]). Only the evacuator
-//! takes sealed segments and frees them; nothing is freed piecemeal. Large objects, over half a segment or 64 KiB, have a mapping each.
+//! takes sealed segments and frees them; nothing is freed piecemeal. Large objects, over half a segment or 64 KiB, lie in [`Extents`].
 //!
 //! Sealed segments stand in three queues, oldest first: **transient** (fetched under a non-temporal hint), **young** (new or fetched
 //! once) and **main** (survived, or fetched again soon after they left). What each queue is for: [`QueueKind`].
@@ -29,12 +29,14 @@
 //! - A segment's cursor: the holder of its head's lock. Queues and free list: one lock, held for a few instructions.
 //! - Contents of a busy object: the allocating thread. Afterwards: by the protocol of the metadata word.
 
+mod extents;
 mod header;
 mod large;
 mod log;
 pub(crate) mod pins;
 mod segment;
 
+pub use extents::Extents;
 pub use header::{HEADER_BYTES, MAX_SMALL, ObjectHeader};
 pub use large::{LargeObject, LargeObjects, Mapping, Spares};
 pub use log::{Heap, NoRoom, Watermarks};

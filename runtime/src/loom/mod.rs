@@ -19,6 +19,7 @@ mod drops;
 mod elsewhere;
 mod evacuator;
 mod grace;
+mod joins;
 mod lanes;
 mod large;
 mod leaving;

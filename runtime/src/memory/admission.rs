@@ -165,15 +165,14 @@ impl Memory {
         let (Ok(claimed), Ok(fetched)) = (claim, fetched) else { return Ok(None) };
         if fetched.is_ok() {
             self.advance_ghost_clock(HEADER_BYTES + layout.size());
-            let let_go = slot.pass_by(claimed, now.after(returns));
-            debug_assert!(let_go.is_ok(), "a claimed word is changed by its claimer only");
+            self.pass_by(slot, claimed, now.after(returns));
             self.count_miss(layout);
             self.counters.passed.fetch_add(1, Ordering::Relaxed);
             if returns > 0 {
                 evidence.passed_again();
             }
         } else {
-            super::miss::give_back(slot, claimed);
+            self.give_back(slot, claimed);
         }
         fetched.map(|()| Some(passed))
     }

@@ -94,7 +94,7 @@ impl<'m> Bypass<'m> {
             return Ok(Route::ThroughHeap(AccessHint::NonTemporal));
         };
         let fetched = memory.fetch_image(addr, memory.slots.id_of(slot), image);
-        super::miss::give_back(slot, claimed);
+        memory.give_back(slot, claimed);
         fetched?;
         memory.count_miss(layout);
         memory.counters.bypassed.fetch_add(1, Ordering::Relaxed);

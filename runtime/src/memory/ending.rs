@@ -48,6 +48,14 @@ impl Ending {
         result
     }
 
+    /// Others are to be woken as well when there is a result, which is not set yet.
+    pub(crate) fn adopt(&self, wakers: Vec<Waker>) {
+        if !wakers.is_empty() {
+            // Futures are numbered from 1.
+            self.lock().waiting.extend(wakers.into_iter().map(|waker| (0, waker)));
+        }
+    }
+
     /// The result, if there is one.
     pub(crate) fn result(&self) -> Option<Result<()>> {
         self.lock().result.clone()

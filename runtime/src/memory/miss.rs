@@ -4,6 +4,8 @@
 //! that finds no room gives its claim back, waits, and claims anew with the room in its hands. Between claim and publication there is only the fetch itself,
 //! which ends within the time an operation may take.
 
+use super::joined::{Place, Sleeper};
+use super::lane::DRIVER_PATIENCE;
 use super::{Memory, NewObject, Origin, is_ghost};
 use crate::ablations::{Misses, Policy};
 use crate::addr::{FarAddr, LargeId, SlotId};
@@ -13,10 +15,12 @@ use crate::far::{LargeFar, PIECE_BYTES};
 use crate::heap::{HEADER_BYTES, MAX_SMALL, QueueKind};
 use crate::scope::AccessHint;
 use crate::transport::{IoBuf, Progress, Verb};
-use crate::word::{FarPlace, Freshness, Slot, State, Warmth, Word};
+use crate::word::{FarPlace, Freshness, Slot, Stamp, State, Warmth, Word};
 use std::alloc::Layout;
 use std::ptr::NonNull;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::task::Waker;
 use std::time::{Duration, Instant};
 
 const _: () = assert!(MAX_SMALL <= PIECE_BYTES, "the far copy of a small object is one piece");
@@ -25,6 +29,12 @@ const _: () = assert!(HEADER_BYTES == IMAGE_HEADER_BYTES, "an image is read righ
 /// Spinning for another's fetch, as long as a copy from mapped memory takes. Then the processor is offered to who may need it to end that fetch: two threads that miss the same objects over
 /// TCP, with the server on the same two processors, read 52 k/s when they spun for 2000 turns, and 154 k/s so.
 const SPINS_FOR_FETCH: u32 = 64;
+
+/// How long the few threads that may spin give way to others for another's fetch, before they sleep: about as long as a miss by message takes on a local network.
+const YIELDS_FOR_FETCH: Duration = Duration::from_micros(50);
+
+/// Time between two looks of the one sleeping thread that helps the fetches of futures on.
+const HELP_INTERVAL: Duration = Duration::from_micros(50);
 
 /// Spinning for the next piece of a large object, before the thread sleeps between looks.
 const SPIN_FOR_PIECES: Duration = Duration::from_micros(300);
@@ -72,7 +82,7 @@ impl Memory {
         if let Ok(Some(object)) = room {
             return self.fetch(slot, claimed, place, object, layout);
         }
-        give_back(slot, claimed);
+        self.give_back(slot, claimed);
         room?;
         let object = self.new_object(self.slots.id_of(slot), layout, self.origin(claimed, place, hint))?;
         match slot.claim_fetch(seen) {
@@ -124,16 +134,19 @@ impl Memory {
             _ => unreachable!("an object of one layout is small or large for as long as it lives"),
         };
         match fetched {
-            Ok(()) => self.publish_fetched(slot, claimed, object, layout),
+            Ok(()) => {
+                self.publish_fetched(slot, claimed, object, layout);
+                self.joined.tell(self.slots.id_of(slot));
+            }
             Err(_) => {
                 drop(object);
-                give_back(slot, claimed);
+                self.give_back(slot, claimed);
             }
         }
         fetched
     }
 
-    /// Makes a fetched object visible. The claim is the caller's.
+    /// Makes a fetched object visible. The claim is the caller's, who tells those that wait for its end.
     pub(crate) fn publish_fetched(&self, slot: &Slot, claimed: Word, object: NewObject<'_>, layout: Layout) {
         let warmth = if self.ablations().policy == Policy::Clock { Warmth::Hot } else { Warmth::Fresh };
         let published = object.settle(|addr| slot.publish(claimed, Word::present(addr, Freshness::Clean, warmth)).map(drop));
@@ -243,35 +256,73 @@ impl Memory {
         }
     }
 
-    /// Waits until the fetch that another thread or task has claimed is over, well or not, helping it on.
+    /// Waits until the fetch that another thread or task has claimed has ended, well or not: see [`super::joined`]. The caller looks at the word again.
     ///
     /// # Errors
-    /// `Timeout` if it is not over after twice the time any operation may take.
-    fn join_fetch(&self, slot: &Slot) -> Result<()> {
-        let mut turns = 0u32;
+    /// `Timeout` if it has not ended after the time that any operation may take.
+    pub(super) fn join_fetch(&self, slot: &Slot) -> Result<()> {
+        let is_fetching = || matches!(slot.load().state(), State::Fetching(_));
+        for _ in 0..SPINS_FOR_FETCH {
+            if !is_fetching() {
+                return Ok(());
+            }
+            crate::sync::spin_loop();
+        }
         let started = Instant::now();
-        while matches!(slot.load().state(), State::Fetching(_)) {
-            turns = turns.saturating_add(1);
-            if turns < SPINS_FOR_FETCH {
-                crate::sync::spin_loop();
-                continue;
-            }
-            self.help_fetches();
-            let waited = started.elapsed();
-            if waited > self.timeout * 2 {
-                return Err(self.fetch_timeout(waited));
-            }
-            if waited > Duration::from_millis(1) {
-                std::thread::sleep(Duration::from_micros(50));
-            } else {
+        if let Some(_spinning) = self.spinners.try_spin() {
+            while started.elapsed() < YIELDS_FOR_FETCH {
                 crate::sync::yield_now();
+                if !is_fetching() {
+                    return Ok(());
+                }
             }
         }
-        Ok(())
+        let waker = Waker::from(Arc::new(Sleeper(crate::sync::current())));
+        let place = self.joined.register(self.slots.id_of(slot), waker, None);
+        let claimed = slot.load();
+        if !matches!(claimed.state(), State::Fetching(_)) || slot.confirm_fetch(claimed).is_err() {
+            return Ok(());
+        }
+        self.sleep_until_told(&place, started)
+    }
+
+    /// Sleeps, and helps the fetches of futures on if nobody else does.
+    fn sleep_until_told(&self, place: &Place<'_>, started: Instant) -> Result<()> {
+        loop {
+            let role = self.joined.try_help().filter(|_| self.help_fetches());
+            let is_looked_after = role.is_some() || self.tick(None);
+            if place.is_told() {
+                return Ok(());
+            }
+            let waited = started.elapsed();
+            let Some(left) = self.timeout.checked_sub(waited).filter(|left| !left.is_zero()) else {
+                return Err(self.fetch_timeout(waited));
+            };
+            crate::sync::park_timeout(match (&role, is_looked_after) {
+                (Some(_), _) => left.min(HELP_INTERVAL),
+                (None, true) => left,
+                // The system gives no thread for the ticker.
+                (None, false) => left.min(DRIVER_PATIENCE),
+            });
+        }
+    }
+
+    /// Gives a claim back, and tells whoever waits for it.
+    pub(super) fn give_back(&self, slot: &Slot, claimed: Word) {
+        give_back_quietly(slot, claimed);
+        self.joined.tell(self.slots.id_of(slot));
+    }
+
+    /// Lets a claimed object go as if it had left now, and tells whoever waits for it.
+    pub(super) fn pass_by(&self, slot: &Slot, claimed: Word, stamp: Stamp) {
+        let let_go = slot.pass_by(claimed, stamp);
+        debug_assert!(let_go.is_ok(), "a claimed word is changed by its claimer only");
+        self.joined.tell(self.slots.id_of(slot));
     }
 }
 
-pub(super) fn give_back(slot: &Slot, claimed: Word) {
+/// Gives a claim back. The caller tells those that wait for its end.
+pub(super) fn give_back_quietly(slot: &Slot, claimed: Word) {
     let given_back = slot.abandon_fetch(claimed);
     debug_assert!(given_back.is_ok(), "a claimed word is changed by its claimer only");
 }

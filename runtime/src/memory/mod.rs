@@ -3,6 +3,7 @@
 //! - `object.rs`: making objects and giving them up. `room.rs`: what happens when local memory is short; `reserve.rs`: what threads in scopes get nevertheless; `blame.rs`: what the error says.
 //!   `promise.rs`: whether far memory has room for new ones.
 //! - `access.rs`: the slow path of a deref, by the protocol of [`crate::word`]. `miss.rs`: swap-in. `bypass.rs`: scans past the local heap. `admission.rs`: reads past it; `evidence.rs`: when.
+//! - `joined.rs`: waiting for a fetch that another thread or task has claimed.
 //! - `lane.rs`: misses in flight, who drives them and who is woken. `reads.rs`: their bytes. `ending.rs`, `wakers.rs`: who waits for what. `ticker.rs`:
 //!   who looks after the others. `task.rs`: the futures.
 //! - `pin.rs`: pins. `elsewhere.rs`: where an object is pinned. `stats.rs`: counters. `zeal.rs`: legal points, in one of the checking configurations.
@@ -18,6 +19,7 @@ mod bypass;
 mod elsewhere;
 pub(crate) mod ending;
 mod evidence;
+pub(crate) mod joined;
 pub(crate) mod lane;
 mod miss;
 mod object;
@@ -50,10 +52,11 @@ use crate::addr::SlotId;
 use crate::budget::Budget;
 use crate::error::{Error, Result};
 use crate::far::{FarSpace, LargeFars, Server};
-use crate::heap::{Heap, LargeObjects, Spares};
+use crate::heap::{Extents, Heap, LargeObjects, Spares};
 use crate::rcu::Rcu;
 use crate::scope;
 use crate::slot::{SlotTable, owner_of};
+use crate::spinners::Spinners;
 use crate::transport::{BufferPool, MAX_OP_BYTES};
 use crate::word::{Slot, Stamp};
 use std::alloc::Layout;
@@ -103,6 +106,7 @@ pub struct Memory {
     pub(crate) heap: Heap,
     pub(crate) large: LargeObjects,
     pub(crate) spares: Spares,
+    pub(crate) extents: Arc<Extents>,
     pub(crate) slots: SlotTable,
     pub(crate) far: FarSpace,
     pub(crate) large_fars: LargeFars,
@@ -121,6 +125,9 @@ pub struct Memory {
     /// Until `evacuated` has come so far, more may come.
     group_until: AtomicU64,
     ticker: ticker::Ticker<std::thread::Thread>,
+    joined: joined::Joined,
+    /// Threads that spin for a fetch of another.
+    spinners: Spinners,
     wanted: AtomicUsize,
     weak: Weak<Memory>,
     /// Bytes evacuated so far: the clock of the ghost memory.
@@ -143,7 +150,7 @@ impl Memory {
         Self::with(config, servers, ablations)
     }
 
-    fn with(config: MemoryConfig, servers: Vec<Server>, ablations: Ablations) -> Result<Arc<Self>> {
+    fn with(config: MemoryConfig, mut servers: Vec<Server>, ablations: Ablations) -> Result<Arc<Self>> {
         let MemoryConfig { local_budget, shards, timeout, far_capacity } = config;
         if local_budget < MIN_LOCAL_BUDGET {
             return Err(Error::Config(format!(
@@ -163,12 +170,14 @@ impl Memory {
             device.attach(buffers.range(), MAX_OP_BYTES);
             heap.attach(device);
         }
+        servers.iter_mut().for_each(|server| server.set_patience(timeout));
         let ghost_step = (local_budget as u64 / STEPS_PER_TURNOVER).max(1);
         let memory = Arc::new_cyclic(|weak| Memory {
             budget,
             heap,
             large: LargeObjects::default(),
             spares: Spares::new(local_budget / SPARES_SHARE),
+            extents: Arc::new(Extents::new(local_budget)),
             slots: SlotTable::with_pages(ablations.pages),
             far: FarSpace::new(servers, far_capacity),
             large_fars: LargeFars::default(),
@@ -183,6 +192,8 @@ impl Memory {
             threads: AtomicUsize::new(0),
             group_until: AtomicU64::new(0),
             ticker: ticker::Ticker::default(),
+            joined: joined::Joined::default(),
+            spinners: Spinners::default(),
             wanted: AtomicUsize::new(0),
             weak: weak.clone(),
             evacuated: AtomicU64::new(0),
@@ -311,6 +322,11 @@ impl Memory {
     /// What large objects have left for the next.
     pub fn spares(&self) -> &Spares {
         &self.spares
+    }
+
+    /// Where large objects lie.
+    pub fn extents(&self) -> &Extents {
+        &self.extents
     }
 
     /// The far copies of large objects.

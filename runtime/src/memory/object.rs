@@ -244,7 +244,7 @@ impl Memory {
         let large = match spare {
             Some(mapping) => LargeObject::place(mapping, layout, slot, far),
             None if !self.try_charge(party, footprint) => return Ok(None),
-            None => LargeObject::map(layout, slot, far).map_err(|error| {
+            None => LargeObject::map(&self.extents, layout, slot, far).map_err(|error| {
                 self.budget.release(footprint);
                 Error::Config(format!("the system gives no {footprint} bytes for a large object: {error}"))
             })?,
@@ -278,18 +278,28 @@ impl Memory {
         }
     }
 
-    fn unmap(&self, mapping: Mapping) {
+    /// Whether the system has taken it back. If not, it stays charged, for the next of its footprint or another attempt.
+    fn unmap(&self, mapping: Mapping) -> bool {
         let bytes = mapping.footprint();
-        drop(mapping);
-        self.budget.release(bytes);
+        match mapping.free() {
+            Ok(()) => {
+                self.budget.release(bytes);
+                true
+            }
+            Err((mapping, error)) => {
+                tracing::warn!(%error, bytes, "the system does not take back the memory of a large object; it stays charged to the budget");
+                self.spares.keep_refused(mapping);
+                false
+            }
+        }
     }
 
-    /// Gives up what is kept for large objects to come and for objects that are passed. Whether there was anything.
+    /// Gives up what is kept for large objects to come and for objects that are passed. Whether that has freed anything.
     pub fn drop_spares(&self) -> bool {
-        let spares = self.spares.take_all();
-        let any = self.drop_passing_buffers() | !spares.is_empty();
-        spares.into_iter().for_each(|mapping| self.unmap(mapping));
-        any
+        self.extents.retry();
+        let any = self.drop_passing_buffers();
+        // All of them, whatever becomes of one.
+        self.spares.take_all().into_iter().fold(any, |any, mapping| self.unmap(mapping) | any)
     }
 
     /// The far copy that a header or an absent word names is dead.
@@ -400,8 +410,7 @@ impl Memory {
                     // Claimed, so that the cleaner lets it lie.
                     let Ok(claimed) = slot.claim_fetch(word) else { continue };
                     if let Err(error) = if_absent(place, self.slots.id_of(slot)) {
-                        let given_back = slot.abandon_fetch(claimed);
-                        debug_assert!(given_back.is_ok(), "a claimed word is changed by its claimer only");
+                        self.give_back(slot, claimed);
                         return Err(error);
                     }
                     let vacated = slot.vacate_from(claimed);
@@ -413,9 +422,8 @@ impl Memory {
                 // The fetch of a future that was dropped; it ends by itself, at the latest by its timeout.
                 State::Fetching(_) => {
                     drop(scope);
-                    if !self.help_fetches() {
-                        crate::sync::yield_now();
-                    }
+                    // A timeout is no reason to give up: the read has its own, and the room is the fetch's until it ends.
+                    let _ = self.join_fetch(slot);
                 }
                 State::Vacant => {
                     debug_assert!(false, "the owner releases its object once");

@@ -298,11 +298,12 @@ impl Reads {
             }
             Some(error) => {
                 drop(object);
-                let given_back = slot.abandon_fetch(fetch.claimed);
-                debug_assert!(given_back.is_ok(), "a claimed word is changed by its claimer only");
+                super::miss::give_back_quietly(slot, fetch.claimed);
                 Err(error)
             }
         };
+        // The lane's lock is held: those who wait elsewhere are woken with those who wait here, after it.
+        fetch.ending.adopt(memory.joined.take(fetch.id));
         self.ended.push((fetch.ending, result));
     }
 }

@@ -2,13 +2,14 @@
 #![forbid(unsafe_code)]
 
 use super::Memory;
+use super::joined::Place;
 use super::lane::Flight;
 use super::reads::Reads;
 use crate::budget::Party;
 use crate::error::{Error, Result};
 use crate::heap::LargeObject;
 use crate::scope::AccessHint;
-use crate::word::{FarPlace, Slot, State};
+use crate::word::{FarPlace, Slot, State, Word};
 use std::alloc::Layout;
 use std::future::Future;
 use std::pin::Pin;
@@ -34,13 +35,16 @@ pub struct BringIn<'a> {
     flight: Option<Flight<Reads>>,
     polls: u32,
     started: Option<Instant>,
+    /// Its place among those that wait for others' fetches, and since when it has seen this fetch or a next one.
+    joined: Option<Place<'a>>,
+    joined_since: Option<Instant>,
 }
 
 impl Memory {
     /// Brings an object in, without blocking the thread. The claim and the bytes on their way survive the future.
     pub fn bring_in_async<'a>(&'a self, slot: &'a Slot, layout: Layout, hint: AccessHint) -> BringIn<'a> {
         let who = FUTURES.fetch_add(1, Ordering::Relaxed);
-        BringIn { memory: self, slot, layout, hint, who, flight: None, polls: 0, started: None }
+        BringIn { memory: self, slot, layout, hint, who, flight: None, polls: 0, started: None, joined: None, joined_since: None }
     }
 
     /// Waits until `ready` says yes, at most for the memory's timeout.
@@ -79,6 +83,10 @@ impl BringIn<'_> {
             }
             return Some(poll);
         }
+        // Told, or polled for another reason.
+        if self.joined.take().is_some_and(|place| place.is_told()) {
+            self.joined_since = None;
+        }
         let word = self.slot.load();
         match word.state() {
             State::Present(_) => Some(Poll::Ready(Ok(()))),
@@ -91,14 +99,14 @@ impl BringIn<'_> {
                         self.flight = Some(Flight::new(lane, ending, self.who));
                         None
                     }
-                    None => Some(self.wait(context, None)),
+                    None => Some(self.join(context, word)),
                 }
             }
             State::Vacant => unreachable!("a pointer's slot is in use as long as the pointer lives"),
         }
     }
 
-    fn begin(&mut self, place: FarPlace, word: crate::word::Word, context: &mut Context<'_>) -> Option<Poll<Result<()>>> {
+    fn begin(&mut self, place: FarPlace, word: Word, context: &mut Context<'_>) -> Option<Poll<Result<()>>> {
         let claimed = self.slot.claim_fetch(word).ok()?;
         let memory = self.memory;
         match memory.try_fetch_room(self.slot, claimed, place, self.layout, self.hint) {
@@ -112,30 +120,50 @@ impl BringIn<'_> {
                 None
             }
             Ok(None) => {
-                let given_back = self.slot.abandon_fetch(claimed);
-                debug_assert!(given_back.is_ok(), "a claimed word is changed by its claimer only");
+                memory.give_back(self.slot, claimed);
                 // A round of one's own is over before the evacuator's thread would have been given a processor.
                 if memory.assist() {
                     return None;
                 }
                 memory.want(LargeObject::footprint(self.layout));
                 let error = memory.out_of_local(self.layout.size(), "nothing could be evacuated in time");
-                Some(self.wait(context, Some(error)))
+                Some(self.wait(context, error))
             }
             Err(error) => {
-                let given_back = self.slot.abandon_fetch(claimed);
-                debug_assert!(given_back.is_ok(), "a claimed word is changed by its claimer only");
+                memory.give_back(self.slot, claimed);
                 Some(Poll::Ready(Err(error)))
             }
         }
     }
 
-    /// Waits for something that others do, at most twice the timeout; then fails with `error`, or for lack of an end of another's fetch.
-    fn wait(&mut self, context: &mut Context<'_>, error: Option<Error>) -> Poll<Result<()>> {
+    /// Waits until the fetch that `claimed` says is another's has ended: see [`super::joined`]. Fails after the timeout.
+    fn join(&mut self, context: &mut Context<'_>, claimed: Word) -> Poll<Result<()>> {
+        let memory = self.memory;
+        let since = *self.joined_since.get_or_insert_with(Instant::now);
+        if since.elapsed() > memory.timeout {
+            return Poll::Ready(Err(memory.fetch_timeout(since.elapsed())));
+        }
+        self.polls = self.polls.saturating_add(1);
+        if self.polls < EAGER_POLLS {
+            memory.help_fetches();
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        // Anew with each poll: the task may have another waker now.
+        let deadline = since.checked_add(memory.timeout);
+        self.joined = Some(memory.joined.register(memory.slots.id_of(self.slot), context.waker().clone(), deadline));
+        if self.slot.confirm_fetch(claimed).is_err() || !memory.tick(None) {
+            context.waker().wake_by_ref();
+        }
+        Poll::Pending
+    }
+
+    /// Waits for memory, at most twice the timeout; then fails with `error`.
+    fn wait(&mut self, context: &mut Context<'_>, error: Error) -> Poll<Result<()>> {
         let started = *self.started.get_or_insert_with(Instant::now);
         self.polls = self.polls.saturating_add(1);
         if started.elapsed() > self.memory.timeout * 2 {
-            return Poll::Ready(Err(error.unwrap_or_else(|| self.memory.fetch_timeout(started.elapsed()))));
+            return Poll::Ready(Err(error));
         }
         if self.polls < EAGER_POLLS {
             self.memory.help_fetches();

@@ -16,7 +16,7 @@ use super::wakers::wake_all;
 use crate::sync::{Mutex, MutexGuard};
 use std::sync::{Arc, PoisonError, Weak};
 use std::task::Waker;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Time between two ticks: small beside the waits that end up here (300 us and more), large beside the cost of a tick.
 const TICK: Duration = Duration::from_micros(100);
@@ -170,5 +170,5 @@ fn run(memory: &Weak<Memory>) {
 }
 
 fn tick(memory: &Arc<Memory>) -> bool {
-    memory.ticker.tick(|| memory.help_fetches())
+    memory.ticker.tick(|| memory.help_fetches() | memory.joined.wake_overdue(Instant::now))
 }

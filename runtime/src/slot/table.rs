@@ -281,27 +281,35 @@ impl SlotTable {
             lists.spare.push(number);
             return;
         }
-        self.give_back(lists, number, budget);
+        if !self.give_back(lists, number, budget) {
+            lists.spare.push(number);
+        }
     }
 
-    fn give_back(&self, lists: &mut Lists, number: u32, budget: &Budget) {
+    /// Gives a block's page back. False if the system does not take it: the block stays charged.
+    #[must_use]
+    fn give_back(&self, lists: &mut Lists, number: u32, budget: &Budget) -> bool {
         let number_in_region = number as usize % BLOCKS_PER_REGION;
         if let Some(region) = self.regions[number as usize / BLOCKS_PER_REGION].get() {
             let range = number_in_region * PAGE..(number_in_region + 1) * PAGE;
             // SAFETY: no `&Slot` of an object is left, since every unit was freed; who holds a stale slot number reads atomics, and
             // finds zero, which is no object's word.
-            unsafe { region.decommit(range) };
+            let given = unsafe { region.decommit(range) };
+            if given.is_err() {
+                return false;
+            }
         }
         lists.returned.push(number);
         budget.release(PAGE);
+        true
     }
 
     /// Gives the spare blocks back, because local memory is short or to count it exactly.
     pub fn trim(&self, budget: &Budget) {
         let mut lists = self.lock();
-        while let Some(number) = lists.spare.pop() {
-            self.give_back(&mut lists, number, budget);
-        }
+        let mut spare = std::mem::take(&mut lists.spare);
+        spare.retain(|number| !self.give_back(&mut lists, *number, budget));
+        lists.spare = spare;
     }
 
     /// The number of `slot`, which belongs to this table.

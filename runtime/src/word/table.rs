@@ -303,6 +303,7 @@ const FROM_A_WORD: &[(&str, Method)] = &[
     ("finish_relocated", |c| said(c.slot.finish_relocated(c.from, new_addr()))),
     ("unmark", |c| said(c.slot.unmark(c.from))),
     ("claim_fetch", |c| said(c.slot.claim_fetch(c.from))),
+    ("confirm_fetch", |c| said(c.slot.confirm_fetch(c.from))),
     ("publish", |c| said(c.slot.publish(c.from, Word::present(new_addr(), Freshness::Clean, Warmth::Fresh)))),
     ("abandon_fetch", |c| said(c.slot.abandon_fetch(c.from))),
     ("pass_by", |c| said(c.slot.pass_by(c.from, STAMP))),

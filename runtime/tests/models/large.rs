@@ -4,7 +4,7 @@
 use crate::config;
 use farptr_runtime::addr::{ObjectAddr, SlotId};
 use farptr_runtime::far::{LargeFar, LargeFars, PIECE_BYTES};
-use farptr_runtime::heap::{LargeObject, LargeObjects};
+use farptr_runtime::heap::{Extents, LargeObject, LargeObjects};
 use proptest::prelude::*;
 use proptest::sample::Index;
 use std::alloc::Layout;
@@ -40,7 +40,7 @@ proptest! {
 
     #[test]
     fn large_objects_take_turns_from_the_oldest_on(ops in prop::collection::vec(op(), 1..120)) {
-        let objects = LargeObjects::default();
+        let (extents, objects) = (Arc::new(Extents::new(1 << 20)), LargeObjects::default());
         let mut queue: VecDeque<(ObjectAddr, SlotId, Layout)> = VecDeque::new();
         let mut claims: Vec<Arc<LargeObject>> = Vec::new();
         let mut next = 0;
@@ -49,7 +49,7 @@ proptest! {
                 Op::Insert { pages, align } => {
                     next += 1;
                     let layout = Layout::from_size_align(pages * 5000 + align as usize, 1 << align).unwrap();
-                    let object = LargeObject::map(layout, SlotId(next), u64::from(next) << 20).unwrap();
+                    let object = LargeObject::map(&extents, layout, SlotId(next), u64::from(next) << 20).unwrap();
                     prop_assert!(object.addr().get().is_multiple_of(layout.align()));
                     prop_assert_eq!((object.header().slot(), object.header().far()), (SlotId(next), u64::from(next) << 20));
                     prop_assert!(LargeObject::footprint(layout) >= layout.size() + 16);
