@@ -126,7 +126,7 @@ impl Evacuator {
         if state.round.has_limbo() && heap.available_segments(memory.budget()) <= heap.watermarks().low {
             outcome.freed_segments += state.round.free_limbo(memory);
         }
-        state.barren = if outcome.is_progress() { 0 } else { state.barren.saturating_add(1) };
+        state.barren = if outcome.has_freed() { 0 } else { state.barren.saturating_add(1) };
         match cleaned {
             Ok(gained) => outcome.gained_far = gained,
             Err(error) => drop(outcome.error.get_or_insert(error)),

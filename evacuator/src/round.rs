@@ -87,6 +87,11 @@ pub struct Outcome {
 }
 
 impl Outcome {
+    /// Whether anything was freed: then hot objects can go on being spared, also if as much was filled with them.
+    pub fn has_freed(&self) -> bool {
+        self.freed_segments > 0 || self.freed_large > 0
+    }
+
     /// Whether more was freed than relocated objects took. Otherwise a thread could wait for ever for rounds that only move what can't leave.
     pub fn is_progress(&self) -> bool {
         self.freed_segments * self.segment_bytes + self.freed_large > self.opened_segments * self.segment_bytes

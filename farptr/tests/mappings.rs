@@ -27,7 +27,7 @@ fn large_objects_that_come_and_go_take_few_mappings() {
         let now = mappings();
         assert!(now < before + 100, "{when}: {now} mappings, {before} before");
     };
-    let data = vec![7; 66_000];
+    let data = vec![7u8; 66_000];
     let mut boxes: Vec<_> = (0..3000).map(|_| Some(RemBox::from_slice_in(&data, &mem))).collect();
     few("filled");
     let (used, held) = (mem.stats().local_used_bytes, resident());
@@ -39,7 +39,7 @@ fn large_objects_that_come_and_go_take_few_mappings() {
     assert!(released >= dropped as u64, "{released} bytes of {dropped} are in the budget again");
     assert!(given_back >= dropped * 9 / 10, "{given_back} bytes of {dropped} are the system's again");
     // Sizes that no hole fits.
-    let data = vec![9; 140_000];
+    let data = vec![9u8; 140_000];
     let more: Vec<_> = (0..500).map(|_| RemBox::from_slice_in(&data, &mem)).collect();
     few("larger ones made");
     assert!(more.iter().all(|object| object.with(|bytes| *bytes == data[..])));
