@@ -498,9 +498,8 @@ fn what_is_new_leaves_room_for_what_comes_back() {
         while make(&memory).is_ok() {
             made += 1;
         }
-        // How much is kept depends on how many threads other tests have.
-        let most = memory.budget().limit() - memory.heap().floor(Party::Creator) * memory.heap().segment_bytes();
-        assert!(made > 10 && memory.budget().used() > most * 4 / 5, "{made} {kind}");
+        // Up to half is kept for scopes, as many as other tests have threads.
+        assert!(made > 10 && memory.budget().used() > memory.budget().limit() / 3, "{made} {kind}");
         assert!(memory.heap().has_room_for(Party::Mutator, memory.budget()), "{kind} take all");
     }
 }
