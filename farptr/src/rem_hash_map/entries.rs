@@ -350,6 +350,11 @@ impl<'a, K: Far, V: Far> Iterator for AllMut<'a, K, V> {
         self.next = number.index() + 1;
         // SAFETY: the entries are borrowed exclusively for `'a`, this value uses them for nothing else, and comes by each entry once. What it
         // returns is far from the entries' own memory, which stays readable.
-        Some(unsafe { self.entries.handle(number).get_mut(self.scope) })
+        let entry = unsafe { self.entries.handle(number).get_mut(self.scope) };
+        if entry.is_err() {
+            // The first error is the end: see `iter.rs`.
+            self.next = usize::MAX;
+        }
+        Some(entry)
     }
 }
