@@ -36,6 +36,7 @@
 extern crate self as farptr;
 
 mod config;
+mod cursor;
 mod far;
 #[doc(hidden)]
 pub mod fuzzing;
@@ -48,6 +49,7 @@ pub mod rem_hash_map;
 mod rem_vec;
 mod shard;
 
+pub use cursor::{Cursor, CursorMut};
 pub use far::Far;
 pub use farptr_derive::Far;
 pub use farptr_runtime::memory::Stats;
@@ -60,9 +62,9 @@ pub use rem_box::RemBox;
 pub use rem_vec::RemVec;
 pub use shard::ShardTask;
 
-/// Iterators of [`RemVec`].
+/// Iterators, walks and pins of [`RemVec`].
 pub mod vec {
-    pub use crate::rem_vec::Iter;
+    pub use crate::rem_vec::{Iter, PinnedElement, PinnedElementMut, PinnedSlice, PinnedSliceMut, Walk, WalkMut};
 }
 pub use rem_hash_map::RemHashMap;
 
@@ -92,6 +94,16 @@ pub fn scope_non_temporal() -> Scope {
 #[track_caller]
 fn failed(error: &Error) -> ! {
     panic!("{error}")
+}
+
+/// The value, for the forms that panic. Their caller is told.
+#[inline]
+#[track_caller]
+fn ok<T>(result: Result<T>) -> T {
+    match result {
+        Ok(value) => value,
+        Err(error) => failed(&error),
+    }
 }
 
 /// The README's example, compiled and run.

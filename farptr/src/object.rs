@@ -2,6 +2,11 @@
 //!
 //! A [`Handle`] is a slot and the metadata of what it holds. It owns nothing by itself: `RemBox` and the collections decide when contents are dropped and
 //! slots freed. Its methods are where references to far objects come from, so this is where their validity is argued.
+//!
+//! # What holds an object while a closure has it
+//! A closure gets its reference in a scope of its own, which is cheapest. But a scope keeps the thread from waiting for memory, and a closure whose object owns
+//! far objects will deref these. So outside any scope such an object is pinned instead ([`Owns`]): what the closure nests can wait in its turn, and holds
+//! one object a level. Inside a scope a pin would change nothing: that scope keeps the thread from waiting anyway.
 
 use crate::pointee::FarPointee;
 use farptr_runtime::memory::{Bypass, Intent, Memory, Origin, Route};
@@ -122,11 +127,17 @@ impl<T: ?Sized + FarPointee> Handle<T> {
         self.memory().access_slow(self.slot(), self.layout(), intent)
     }
 
-    /// Calls `f` with the contents in a scope of its own, having brought them in before if possible: outside a scope it can wait for memory.
+    /// Calls `f` with the contents, in a scope of its own or pinned, by what they own. Outside a scope it can wait for memory.
     ///
     /// # Safety
     /// As for `get`, during the call.
-    pub(crate) unsafe fn with<R>(&self, f: impl FnOnce(&T) -> R) -> Result<R> {
+    pub(crate) unsafe fn with<R>(&self, owns: Owns, f: impl FnOnce(&T) -> R) -> Result<R> {
+        if owns.prefers_pin() {
+            let contents = self.pin()?;
+            let _pin = Unpin(*self);
+            // SAFETY: pinned until `f` has returned or unwound; nobody writes meanwhile, by contract.
+            return Ok(f(unsafe { contents.as_ref() }));
+        }
         // SAFETY: passed on.
         let (_scope, contents) = unsafe { self.enter(Intent::Read)? };
         // SAFETY: a reference that `get` made in the scope, which is open until `f` has returned or unwound.
@@ -137,12 +148,12 @@ impl<T: ?Sized + FarPointee> Handle<T> {
     ///
     /// # Safety
     /// As for `with`.
-    pub(crate) unsafe fn look<R>(&self, f: impl FnOnce(&T) -> R) -> Result<R> {
+    pub(crate) unsafe fn look<R>(&self, owns: Owns, f: impl FnOnce(&T) -> R) -> Result<R> {
         // SAFETY: passed on.
         match unsafe { self.look_past(f)? } {
             Ok(result) => Ok(result),
             // SAFETY: passed on.
-            Err(f) => unsafe { self.with(f) },
+            Err(f) => unsafe { self.with(owns, f) },
         }
     }
 
@@ -166,7 +177,14 @@ impl<T: ?Sized + FarPointee> Handle<T> {
     ///
     /// # Safety
     /// As for `get_mut`, during the call.
-    pub(crate) unsafe fn with_mut<R>(&self, f: impl FnOnce(&mut T) -> R) -> Result<R> {
+    pub(crate) unsafe fn with_mut<R>(&self, owns: Owns, f: impl FnOnce(&mut T) -> R) -> Result<R> {
+        if owns.prefers_pin() {
+            // SAFETY: passed on.
+            let mut contents = unsafe { self.pin_mut()? };
+            let _pin = Unpin(*self);
+            // SAFETY: pinned for writing until `f` has returned or unwound; no other reference exists, by contract.
+            return Ok(f(unsafe { contents.as_mut() }));
+        }
         // SAFETY: passed on.
         let (_scope, mut contents) = unsafe { self.enter(Intent::Write)? };
         // SAFETY: as in `with`, and made by `get_mut`.
@@ -177,30 +195,30 @@ impl<T: ?Sized + FarPointee> Handle<T> {
     ///
     /// # Safety
     /// As for `with`.
-    pub(crate) unsafe fn scan<R>(&self, f: impl FnOnce(&T) -> R) -> Result<R> {
+    pub(crate) unsafe fn scan<R>(&self, owns: Owns, f: impl FnOnce(&T) -> R) -> Result<R> {
         let scan = Hinted::new(AccessHint::NonTemporal);
         let f = |contents: &T| {
             let _own = Hinted::new(scan.previous());
             f(contents)
         };
         // SAFETY: passed on.
-        unsafe { self.with(f) }
+        unsafe { self.with(owns, f) }
     }
 
     /// As `scan`, past the local heap if `bypass` says so.
     ///
     /// # Safety
     /// As for `with`.
-    pub(crate) unsafe fn scan_past<R>(&self, bypass: &mut Bypass<'_>, f: impl FnOnce(&T) -> R) -> Result<R> {
+    pub(crate) unsafe fn scan_past<R>(&self, owns: Owns, bypass: &mut Bypass<'_>, f: impl FnOnce(&T) -> R) -> Result<R> {
         match bypass.read(self.slot(), self.layout())? {
             // SAFETY: the bytes are those of this object as they were written back, aligned for it, and stay while `f` runs. Nobody writes the object
             // meanwhile, by contract, so they are its contents: a `T` of `meta`, which is `Far`, so that `f` can't write through the reference either.
             // They are forgotten, not dropped.
             Route::Past(contents) => Ok(f(unsafe { &*T::from_raw(contents.as_ptr().cast_mut(), self.meta) })),
             // SAFETY: passed on.
-            Route::ThroughHeap(AccessHint::NonTemporal) => unsafe { self.scan(f) },
+            Route::ThroughHeap(AccessHint::NonTemporal) => unsafe { self.scan(owns, f) },
             // SAFETY: passed on.
-            Route::ThroughHeap(AccessHint::Normal) => unsafe { self.with(f) },
+            Route::ThroughHeap(AccessHint::Normal) => unsafe { self.with(owns, f) },
         }
     }
 
@@ -208,14 +226,14 @@ impl<T: ?Sized + FarPointee> Handle<T> {
     ///
     /// # Safety
     /// As for `with_mut`.
-    pub(crate) unsafe fn scan_mut<R>(&self, f: impl FnOnce(&mut T) -> R) -> Result<R> {
+    pub(crate) unsafe fn scan_mut<R>(&self, owns: Owns, f: impl FnOnce(&mut T) -> R) -> Result<R> {
         let scan = Hinted::new(AccessHint::NonTemporal);
         let f = |contents: &mut T| {
             let _own = Hinted::new(scan.previous());
             f(contents)
         };
         // SAFETY: passed on.
-        unsafe { self.with_mut(f) }
+        unsafe { self.with_mut(owns, f) }
     }
 
     /// A scope, and where the contents are in it.
@@ -294,7 +312,13 @@ impl<T: ?Sized + FarPointee> Handle<T> {
     ///
     /// # Safety
     /// As for `with`, as long as the future.
-    pub(crate) async unsafe fn with_async<R>(&self, f: impl FnOnce(&T) -> R) -> Result<R> {
+    pub(crate) async unsafe fn with_async<R>(&self, owns: Owns, f: impl FnOnce(&T) -> R) -> Result<R> {
+        if owns.prefers_pin() {
+            self.pin_async().await?;
+            let _pin = Unpin(*self);
+            // SAFETY: as in `with`.
+            return Ok(f(unsafe { self.pinned().as_ref() }));
+        }
         // SAFETY: passed on.
         let (_scope, contents) = unsafe { self.enter_async(Intent::Read).await? };
         // SAFETY: as in `with`.
@@ -305,7 +329,14 @@ impl<T: ?Sized + FarPointee> Handle<T> {
     ///
     /// # Safety
     /// As for `with_mut`, as long as the future.
-    pub(crate) async unsafe fn with_mut_async<R>(&self, f: impl FnOnce(&mut T) -> R) -> Result<R> {
+    pub(crate) async unsafe fn with_mut_async<R>(&self, owns: Owns, f: impl FnOnce(&mut T) -> R) -> Result<R> {
+        if owns.prefers_pin() {
+            // SAFETY: passed on.
+            unsafe { self.pin_mut_async().await? };
+            let _pin = Unpin(*self);
+            // SAFETY: as in `with_mut`.
+            return Ok(f(unsafe { self.pinned().as_mut() }));
+        }
         // SAFETY: passed on.
         let (_scope, mut contents) = unsafe { self.enter_async(Intent::Write).await? };
         // SAFETY: as in `with_mut`.
@@ -406,6 +437,36 @@ impl<T: ?Sized + FarPointee> Handle<T> {
         // SAFETY: the contents were moved here whole, aligned by the layout, and are nowhere else any more. The room is freed even if
         // their `Drop` panics.
         unsafe { std::ptr::drop_in_place(T::from_raw(room.start(), self.meta)) };
+    }
+}
+
+/// Gives a pin back, also when a closure unwinds.
+pub(crate) struct Unpin<T: ?Sized + FarPointee>(pub(crate) Handle<T>);
+
+impl<T: ?Sized + FarPointee> Drop for Unpin<T> {
+    fn drop(&mut self) {
+        self.0.unpin();
+    }
+}
+
+/// Whether contents may own far objects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Owns {
+    Nothing,
+    FarObjects,
+}
+
+impl Owns {
+    /// By the type of the contents; for chunks, of their elements. Contents without anything to drop own nothing.
+    #[inline(always)]
+    pub(crate) const fn of<T: ?Sized>() -> Self {
+        if needs_drop::<T>() { Owns::FarObjects } else { Owns::Nothing }
+    }
+
+    /// Whether a closure's object is better pinned than used in a scope: see the module.
+    #[inline(always)]
+    fn prefers_pin(self) -> bool {
+        self == Owns::FarObjects && !in_scope()
     }
 }
 

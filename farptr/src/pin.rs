@@ -4,6 +4,7 @@ use crate::object::Handle;
 use crate::pointee::FarPointee;
 use std::fmt;
 use std::marker::PhantomData;
+use std::mem::ManuallyDrop;
 use std::ops::{Deref, DerefMut};
 
 /// A far object held in local memory for reading, until this is dropped. May be held across an await.
@@ -63,6 +64,15 @@ impl<T: ?Sized + FarPointee> PinnedMut<'_, T> {
     /// The caller has pinned the object for writing, gives the pin to this value, and ties `'a` to an exclusive borrow of the owner.
     pub(crate) unsafe fn new(handle: Handle<T>) -> Self {
         PinnedMut { handle, _owner: PhantomData }
+    }
+
+    /// The same pin, with another borrow of the owner.
+    ///
+    /// # Safety
+    /// The owner is borrowed exclusively for `'b`, and used for nothing else as long as what is returned exists.
+    pub(crate) unsafe fn with_owner<'b>(self) -> PinnedMut<'b, T> {
+        let this = ManuallyDrop::new(self);
+        PinnedMut { handle: this.handle, _owner: PhantomData }
     }
 }
 

@@ -12,12 +12,11 @@ use super::charged::{charged_vec, release_vec};
 use super::hash::StoredHash;
 use super::row::{EntryNumber, MAX_ENTRIES, Row, first_of, rows_for};
 use super::too_many;
-use crate::object::{self, Handle, needs_drop};
+use crate::object::{self, Handle, Owns};
 use crate::pin::{Pinned, PinnedMut};
 use crate::{Far, Scope};
 use farptr_runtime::Result;
 use farptr_runtime::memory::{Memory, Origin};
-use farptr_runtime::scope::{AccessHint, Hinted, in_scope};
 use farptr_runtime::word::{Slot, State};
 use std::alloc::Layout;
 use std::marker::PhantomData;
@@ -110,55 +109,34 @@ impl<K: Far, V: Far> Entries<K, V> {
         unsafe { self.handle(number).get_mut(scope) }
     }
 
-    /// Whether to pin an entry while the user's code looks at it, rather than open a scope: what it owns may be far objects, and in no scope
-    /// their derefs can wait for memory. Without anything to drop, an entry owns none.
-    fn prefers_pin() -> bool {
-        needs_drop::<(K, V)>() && !in_scope()
-    }
-
     /// Calls `f` with an entry, in a scope of its own or on a pinned entry.
     pub(super) fn with<R>(&self, number: EntryNumber, f: impl FnOnce(&(K, V)) -> R) -> Result<R> {
-        if Self::prefers_pin() {
-            return self.pin(number).map(|entry| f(&entry));
-        }
         // SAFETY: `&self` is borrowed during the call.
-        unsafe { self.handle(number).with(f) }
+        unsafe { self.handle(number).with(Owns::of::<(K, V)>(), f) }
     }
 
     /// As `with`, past the local heap if that is the way now: for callers that don't look at the entry again themselves.
     pub(super) fn look<R>(&self, number: EntryNumber, f: impl FnOnce(&(K, V)) -> R) -> Result<R> {
         // SAFETY: as in `with`.
-        match unsafe { self.handle(number).look_past(f)? } {
-            Ok(result) => Ok(result),
-            Err(f) => self.with(number, f),
-        }
+        unsafe { self.handle(number).look(Owns::of::<(K, V)>(), f) }
     }
 
     /// Calls `f` with an entry for writing, in a scope of its own or on a pinned entry.
     pub(super) fn with_mut<R>(&mut self, number: EntryNumber, f: impl FnOnce(&mut (K, V)) -> R) -> Result<R> {
-        if Self::prefers_pin() {
-            return self.pin_mut(number).map(|mut entry| f(&mut entry));
-        }
         // SAFETY: `&mut self` is borrowed during the call.
-        unsafe { self.handle(number).with_mut(f) }
+        unsafe { self.handle(number).with_mut(Owns::of::<(K, V)>(), f) }
     }
 
     /// As `with`, for scans: the entry's swap-in and use do not count for the hotness policy. What `f` does besides does.
     pub(super) fn scan<R>(&self, number: EntryNumber, f: impl FnOnce(&(K, V)) -> R) -> Result<R> {
-        let scan = Hinted::new(AccessHint::NonTemporal);
-        self.with(number, |entry| {
-            let _own = Hinted::new(scan.previous());
-            f(entry)
-        })
+        // SAFETY: as in `with`.
+        unsafe { self.handle(number).scan(Owns::of::<(K, V)>(), f) }
     }
 
     /// As `with_mut`, for scans.
     pub(super) fn scan_mut<R>(&mut self, number: EntryNumber, f: impl FnOnce(&mut (K, V)) -> R) -> Result<R> {
-        let scan = Hinted::new(AccessHint::NonTemporal);
-        self.with_mut(number, |entry| {
-            let _own = Hinted::new(scan.previous());
-            f(entry)
-        })
+        // SAFETY: as in `with_mut`.
+        unsafe { self.handle(number).scan_mut(Owns::of::<(K, V)>(), f) }
     }
 
     /// References for writing to all entries, one after the other.
@@ -372,6 +350,11 @@ impl<'a, K: Far, V: Far> Iterator for AllMut<'a, K, V> {
         self.next = number.index() + 1;
         // SAFETY: the entries are borrowed exclusively for `'a`, this value uses them for nothing else, and comes by each entry once. What it
         // returns is far from the entries' own memory, which stays readable.
-        Some(unsafe { self.entries.handle(number).get_mut(self.scope) })
+        let entry = unsafe { self.entries.handle(number).get_mut(self.scope) };
+        if entry.is_err() {
+            // The first error is the end: see `iter.rs`.
+            self.next = usize::MAX;
+        }
+        Some(entry)
     }
 }

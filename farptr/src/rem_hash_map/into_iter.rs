@@ -1,4 +1,6 @@
 //! Iterators that give: entries moved out.
+//!
+//! An error is of one entry, because to move out takes no local memory. The next step goes on behind it, so that the others are not lost with it.
 #![forbid(unsafe_code)]
 
 use super::entries::Entries;

@@ -1,6 +1,7 @@
-//! Iterators that lend: references in one scope.
+//! Iterators over references in one scope.
 //!
-//! Each step may fail, and then the next one goes on with the next entry.
+//! A step may fail, and then the iterator has ended. What it has lent stays local until the scope ends, so if the scope is exhausted, each
+//! further step would be in vain as well.
 #![forbid(unsafe_code)]
 
 use super::entries::{AllMut, Entries};
@@ -30,7 +31,11 @@ impl<'a, K: Far, V: Far> Iterator for Iter<'a, K, V> {
         let number = self.entries.next_in_use(self.next)?;
         self.next = number.index() + 1;
         self.left -= 1;
-        Some(self.entries.get(number, self.scope).map(|(key, value)| (key, value)))
+        let entry = self.entries.get(number, self.scope);
+        if entry.is_err() {
+            (self.next, self.left) = (usize::MAX, 0);
+        }
+        Some(entry.map(|(key, value)| (key, value)))
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
@@ -61,7 +66,7 @@ impl<'a, K: Far, V: Far> Iterator for IterMut<'a, K, V> {
 
     fn next(&mut self) -> Option<Self::Item> {
         let entry = self.all.next()?;
-        self.left -= 1;
+        self.left = if entry.is_ok() { self.left - 1 } else { 0 };
         Some(entry.map(|(key, value)| (&*key, value)))
     }
 

@@ -21,7 +21,7 @@
 //!   growing fetches no key, and calls no code of the user's. A lookup fetches an entry only if all 32 bits are the same: one in 2^32
 //!   for each entry is fetched in vain.
 //! - A **table** (`table.rs`) is entries and an index that agree: what `HashMap` is without its hasher. On it are built the map (`map.rs`,
-//!   `read.rs`, `write.rs`), the entry API (`entry.rs`) and iteration (`iter.rs`, `into_iter.rs`).
+//!   `read.rs`, `write.rs`), the entry API (`entry.rs`) and iteration (`iter.rs`, `into_iter.rs`, `walk.rs`).
 //!
 //! # What it costs
 //! Beside the 16-byte header of a local entry: 8 bytes of slot, 4 of note, and 5 for each bucket of the index, which is between 7/16 (less 1/32
@@ -54,6 +54,7 @@ mod pin;
 mod read;
 mod row;
 mod table;
+mod walk;
 mod write;
 
 pub use entry::{Entry, OccupiedEntry, VacantEntry, ValueMut};
@@ -61,21 +62,13 @@ pub use into_iter::{Drain, IntoIter};
 pub use iter::{Iter, IterMut, Keys, Values, ValuesMut};
 pub use map::RemHashMap;
 pub use pin::{PinnedValue, PinnedValueMut};
+pub use walk::{Walk, WalkMut};
 
-use farptr_runtime::{Error, Result};
+use crate::ok;
+use farptr_runtime::Error;
 
 /// The name of the structure in errors.
 const WHAT: &str = "a RemHashMap";
-
-/// What the forms that panic return. Their caller is told.
-#[inline]
-#[track_caller]
-fn ok<T>(result: Result<T>) -> T {
-    match result {
-        Ok(value) => value,
-        Err(error) => crate::failed(&error),
-    }
-}
 
 #[cold]
 fn too_many(entries: usize) -> Error {

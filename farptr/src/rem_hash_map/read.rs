@@ -195,8 +195,11 @@ impl<K: Far, V: Far, S> RemHashMap<K, V, S> {
         Ok(())
     }
 
-    /// References to all keys and values, in no particular order, in one scope: for maps that fit the local budget. One that can't be had is an
-    /// `Err`, and passed over. For others, [`for_each`](Self::for_each).
+    /// References to all keys and values, in no particular order, which all live as long as the scope: what they fetch stays until it ends.
+    ///
+    /// So this is for maps of which no more is far than a scope may surely fetch: a thread's share, which is a quarter of the local budget divided by the threads that
+    /// have a scope open, and at most 256 KiB. Beyond it entries come while memory is there, then one `ScopeExhausted`, and after any error the iterator
+    /// has ended. Of any size: [`walk`](Self::walk), [`for_each`](Self::for_each).
     pub fn iter<'a>(&'a self, scope: &'a Scope) -> Iter<'a, K, V> {
         Iter::new(&self.table.entries, scope)
     }

@@ -10,7 +10,11 @@
 
 mod chunks;
 mod iter;
+mod pin;
 mod vec;
+mod walk;
 
 pub use iter::Iter;
+pub use pin::{PinnedElement, PinnedElementMut, PinnedSlice, PinnedSliceMut};
 pub use vec::RemVec;
+pub use walk::{Walk, WalkMut};

@@ -2,6 +2,7 @@
 
 use super::chunks::{CHUNK_BYTES, Chunk, Chunks};
 use crate::memory::FarMemory;
+use crate::object::{Owns, Unpin};
 use crate::{Far, Scope};
 use farptr_runtime::Result;
 use farptr_runtime::memory::{Bypass, SHORT_SCAN};
@@ -119,9 +120,9 @@ impl<T: Far> RemVec<T> {
         }
         let (chunk, at) = self.chunks.split(self.len);
         let chunk = self.chunks.chunk(chunk);
-        // SAFETY: the vector is borrowed exclusively during the call.
+        // SAFETY: the vector is borrowed exclusively during the call. No code of the user's runs in it, so a scope does, whatever the elements own.
         unsafe {
-            chunk.with_mut(|slice| {
+            chunk.with_mut(Owns::Nothing, |slice| {
                 slice[at].write(value);
             })?;
         }
@@ -147,8 +148,9 @@ impl<T: Far> RemVec<T> {
         let Some(last) = self.len.checked_sub(1) else { return Ok(None) };
         let (chunk, at) = self.chunks.split(last);
         let chunk = self.chunks.chunk(chunk);
-        // SAFETY: borrowed exclusively; element `last` is initialised, is moved out here and, by the new length, never touched again.
-        let value = unsafe { chunk.with(|slice| slice[at].assume_init_read())? };
+        // SAFETY: borrowed exclusively; element `last` is initialised, is moved out here and, by the new length, never touched again. A scope will do, as
+        // in `try_push`.
+        let value = unsafe { chunk.with(Owns::Nothing, |slice| slice[at].assume_init_read())? };
         self.len = last;
         // Kept while it is the only one, as `Vec` keeps its capacity; a vector that shrinks for good gives its chunks back.
         if at == 0 && last > 0 {
@@ -232,7 +234,7 @@ impl<T: Far> RemVec<T> {
         let (chunk, at) = self.chunks.split(index);
         let chunk = self.chunks.chunk(chunk);
         // SAFETY: borrowed during the call; elements below the length are initialised.
-        unsafe { chunk.look(|slice| f(slice.get_unchecked(at).assume_init_ref())).map(Some) }
+        unsafe { chunk.look(Owns::of::<T>(), |slice| f(slice.get_unchecked(at).assume_init_ref())).map(Some) }
     }
 
     /// Calls `f` with element `index` for writing, in a scope of its own; `None` past the end.
@@ -255,7 +257,7 @@ impl<T: Far> RemVec<T> {
         let (chunk, at) = self.chunks.split(index);
         let chunk = self.chunks.chunk(chunk);
         // SAFETY: borrowed exclusively during the call; elements below the length are initialised.
-        unsafe { chunk.with_mut(|slice| f(slice.get_unchecked_mut(at).assume_init_mut())).map(Some) }
+        unsafe { chunk.with_mut(Owns::of::<T>(), |slice| f(slice.get_unchecked_mut(at).assume_init_mut())).map(Some) }
     }
 
     /// Calls `f` with element `index` once its chunk is local, without blocking the thread; `None` past the end. Works on any executor.
@@ -269,7 +271,7 @@ impl<T: Far> RemVec<T> {
         let (chunk, at) = self.chunks.split(index);
         let chunk = self.chunks.chunk(chunk);
         // SAFETY: borrowed as long as the future; elements below the length are initialised.
-        unsafe { chunk.with_async(|slice| f(slice.get_unchecked(at).assume_init_ref())).await.map(Some) }
+        unsafe { chunk.with_async(Owns::of::<T>(), |slice| f(slice.get_unchecked(at).assume_init_ref())).await.map(Some) }
     }
 
     /// The elements from `index` to the end of its chunk (or of the vector); empty past the end.
@@ -323,7 +325,7 @@ impl<T: Far> RemVec<T> {
     }
 
     /// The part of `index..end` that lies in one chunk: the chunk, and the range in it.
-    fn stretch(&self, index: usize, end: usize) -> (usize, Range<usize>) {
+    pub(super) fn stretch(&self, index: usize, end: usize) -> (usize, Range<usize>) {
         let end = end.min(self.len);
         if index >= end {
             return (0, 0..0);
@@ -355,12 +357,13 @@ impl<T: Far> RemVec<T> {
     /// # Panics
     /// If the range is out of bounds.
     pub fn try_for_each_slice(&self, range: impl RangeBounds<usize>, mut f: impl FnMut(usize, &[T])) -> Result<()> {
+        let owns = Owns::of::<T>();
         let mut bypass = Bypass::new(self.chunks.memory());
         for (number, (index, chunk, range)) in self.stretches(range).enumerate() {
             // SAFETY: the range lies in the chunk and below the length.
             let f = |slice: &[MaybeUninit<T>]| f(index, unsafe { init(&slice[range]) });
             // SAFETY: borrowed during the call.
-            unsafe { if number < SHORT_SCAN { chunk.with(f)? } else { chunk.scan_past(&mut bypass, f)? } };
+            unsafe { if number < SHORT_SCAN { chunk.with(owns, f)? } else { chunk.scan_past(owns, &mut bypass, f)? } };
         }
         Ok(())
     }
@@ -382,11 +385,12 @@ impl<T: Far> RemVec<T> {
     /// # Panics
     /// If the range is out of bounds.
     pub fn try_for_each_slice_mut(&mut self, range: impl RangeBounds<usize>, mut f: impl FnMut(usize, &mut [T])) -> Result<()> {
+        let owns = Owns::of::<T>();
         for (number, (index, chunk, range)) in self.stretches(range).enumerate() {
             // SAFETY: the range lies in the chunk and below the length.
             let f = |slice: &mut [MaybeUninit<T>]| f(index, unsafe { init_mut(&mut slice[range]) });
             // SAFETY: borrowed exclusively during the call.
-            unsafe { if number < SHORT_SCAN { chunk.with_mut(f)? } else { chunk.scan_mut(f)? } };
+            unsafe { if number < SHORT_SCAN { chunk.with_mut(owns, f)? } else { chunk.scan_mut(owns, f)? } };
         }
         Ok(())
     }
@@ -404,7 +408,7 @@ impl<T: Far> RemVec<T> {
     }
 
     #[track_caller]
-    fn bounds(&self, range: impl RangeBounds<usize>) -> Range<usize> {
+    pub(super) fn bounds(&self, range: impl RangeBounds<usize>) -> Range<usize> {
         // Behind the last index that there can be, nothing is in bounds.
         let start = match range.start_bound() {
             Bound::Included(start) => Some(*start),
@@ -482,12 +486,6 @@ impl<T: Far> RemVec<T> {
 
     /// Drops `elements` of a chunk that goes on. They are initialised and below the length no more.
     fn drop_in_chunk(&mut self, chunk: usize, elements: Range<usize>) -> Result<()> {
-        struct Unpin<T: Far>(Chunk<T>);
-        impl<T: Far> Drop for Unpin<T> {
-            fn drop(&mut self) {
-                self.0.unpin();
-            }
-        }
         let chunk = self.chunks.chunk(chunk);
         // SAFETY: borrowed exclusively, until the pin is given back.
         let mut slice = unsafe { chunk.pin_mut()? };
@@ -577,7 +575,7 @@ impl<T: Far + Copy> RemVec<T> {
             let count = slice.len().min(chunk.meta - at);
             // SAFETY: borrowed exclusively during the call.
             unsafe {
-                chunk.with_mut(|to| {
+                chunk.with_mut(Owns::Nothing, |to| {
                     for (to, from) in to[at..at + count].iter_mut().zip(slice) {
                         to.write(*from);
                     }
@@ -601,14 +599,14 @@ impl<T: Far + Copy> RemVec<T> {
 
 /// # Safety
 /// All elements are initialised.
-unsafe fn init<T>(slice: &[MaybeUninit<T>]) -> &[T] {
+pub(super) unsafe fn init<T>(slice: &[MaybeUninit<T>]) -> &[T] {
     // SAFETY: by contract; `MaybeUninit<T>` has the layout of `T`.
     unsafe { &*(std::ptr::from_ref(slice) as *const [T]) }
 }
 
 /// # Safety
 /// All elements are initialised.
-unsafe fn init_mut<T>(slice: &mut [MaybeUninit<T>]) -> &mut [T] {
+pub(super) unsafe fn init_mut<T>(slice: &mut [MaybeUninit<T>]) -> &mut [T] {
     // SAFETY: by contract; `MaybeUninit<T>` has the layout of `T`.
     unsafe { &mut *(std::ptr::from_mut(slice) as *mut [T]) }
 }
