@@ -498,8 +498,8 @@ fn what_is_new_leaves_room_for_what_comes_back() {
         while make(&memory).is_ok() {
             made += 1;
         }
-        // Up to half is kept for scopes, as many as other tests have threads.
-        assert!(made >= 8 && memory.budget().used() > memory.budget().limit() / 3, "{made} {kind}");
+        // Up to half is kept for scopes, and room for swap-ins, as many as other tests have threads.
+        assert!(made >= 8 && memory.budget().used() > memory.budget().limit() / 4, "{made} {kind}");
         assert!(memory.heap().has_room_for(Party::Mutator, memory.budget()), "{kind} take all");
     }
 }
