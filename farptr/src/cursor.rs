@@ -113,7 +113,10 @@ impl<'a, T: ?Sized + FarPointee> Cursor<'a, T> {
     /// # Panics
     /// If the value can't be had: see [`try_branch`](Cursor::try_branch).
     #[track_caller]
-    pub fn branch<U: ?Sized + FarPointee>(&self, next: impl for<'x> FnOnce(&'x T) -> Option<&'x RemBox<U>>) -> Option<Cursor<'a, U>> {
+    pub fn branch<U: ?Sized + FarPointee>(
+        &self,
+        next: impl for<'x> FnOnce(&'x T) -> Option<&'x RemBox<U>>,
+    ) -> Option<Cursor<'a, U>> {
         ok(self.try_branch(next))
     }
 

@@ -22,7 +22,14 @@ fn boxes(mem: &FarMemory) -> RemVec<RemBox<Kilobyte>> {
 }
 
 fn on_threads(threads: u64, f: impl Fn(u64) + Sync) {
-    std::thread::scope(|scope| (0..threads).for_each(|thread| drop(scope.spawn({ let f = &f; move || f(thread) }))));
+    std::thread::scope(|scope| {
+        (0..threads).for_each(|thread| {
+            drop(scope.spawn({
+                let f = &f;
+                move || f(thread)
+            }))
+        })
+    });
 }
 
 /// `v.with(i, |b| b.with(..))` on a vector of boxes failed 262 times in a million, and inside `for_each_slice` 4,554 times in 100,000: the outer closure ran in a scope, in which the inner
@@ -48,10 +55,13 @@ fn closures_nest_where_memory_is_short() {
         })
         .unwrap();
     });
-    vec.try_for_each_slice_mut(.., |_, slice| slice.iter_mut().for_each(|inner| inner.try_with_mut(|value| value[0] += 1).unwrap()))
-        .unwrap();
+    vec.try_for_each_slice_mut(.., |_, slice| {
+        slice.iter_mut().for_each(|inner| inner.try_with_mut(|value| value[0] += 1).unwrap())
+    })
+    .unwrap();
     for n in (0..OBJECTS).step_by(7) {
-        let read = vec.try_with_mut(n as usize, |inner| inner.try_with_mut(|value| value[0] += 1).map(|()| inner.with(|value| value[0])));
+        let read = vec
+            .try_with_mut(n as usize, |inner| inner.try_with_mut(|value| value[0] += 1).map(|()| inner.with(|value| value[0])));
         assert_eq!(read.unwrap().unwrap().unwrap(), n + 2);
         let read = block_on(vec.with_async(n as usize, |inner| inner.try_with(|value| value[0]))).unwrap();
         assert_eq!(read.unwrap().unwrap(), n + 2);
@@ -278,7 +288,13 @@ fn a_walk_inside_a_scope_is_refused_and_goes_on_behind() {
         let (mut walk, mut expected) = (vec.walk(3..), 3);
         let refused = loop {
             match walk.try_next() {
-                Ok(Some(element)) => assert_eq!((*element, expected), (expected, { expected += 1; *element })),
+                Ok(Some(element)) => assert_eq!(
+                    (*element, expected),
+                    (expected, {
+                        expected += 1;
+                        *element
+                    })
+                ),
                 Ok(None) => panic!("the budget is smaller than the vector"),
                 Err(error) => break error,
             }
@@ -383,7 +399,12 @@ fn cursors_branch_to_other_types_and_outlive_the_one_they_came_from() {
     drop(children);
     mem.evacuate_all().unwrap();
     assert!(root.with(|tree| tree.children.with(|children| children == [1, 3])));
-    assert!(CursorMut::new(&mut root).try_into_branch(|tree| tree.left.as_mut()?.with_mut(|_| None::<&mut RemBox<u64>>)).unwrap().is_none());
+    assert!(
+        CursorMut::new(&mut root)
+            .try_into_branch(|tree| tree.left.as_mut()?.with_mut(|_| None::<&mut RemBox<u64>>))
+            .unwrap()
+            .is_none()
+    );
 }
 
 #[test]

@@ -39,7 +39,7 @@ impl Memory {
         let mut turns = 0;
         loop {
             let word = slot.load();
-            if intent == Intent::Write && !(word.is_present() && !word.is_clean()) {
+            if intent == Intent::Write && (!word.is_present() || word.is_clean()) {
                 self.may_dirty()?;
             }
             let State::Present(addr) = word.state() else {

@@ -116,6 +116,11 @@ impl<'a> Bench<'a> {
         if self.cli.local.is_empty() { own.to_vec() } else { self.cli.local.clone() }
     }
 
+    /// Percentages of far memory that are alive: what was asked for, otherwise `own`.
+    pub(crate) fn alive(&self, own: &[u32]) -> Vec<u32> {
+        if self.cli.alive.is_empty() { own.to_vec() } else { self.cli.alive.clone() }
+    }
+
     /// A local budget: a percentage of `data`, and at least what farptr works in.
     pub(crate) fn budget(&self, data: usize, percent: u32) -> usize {
         ((data as u64 * u64::from(percent) / 100) as usize).max(1 << 20)

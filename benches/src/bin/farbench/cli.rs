@@ -15,6 +15,7 @@ Examples:
   farbench deref miss                              two of them, as tables
   farbench hashmap --transport tcp --local 10%,25% --size 1GiB
   farbench miss transport --transport rdma --server rdma:10.0.0.2:7471
+  farbench cleaning --transport tcp --alive 95% --seconds 1200
   farbench scan --json | jq -c 'select(.role == \"subject\") | [.figure, .series, .x, .median]'
 
 Reading the numbers: each is the median of runs that alternate with those of its limit and its alternatives, with the quartiles behind it. Compare within
@@ -48,6 +49,9 @@ pub(crate) struct Cli {
     /// How much of the data fits the local budget, instead of the experiment's own choice. For example 25%.
     #[arg(long, value_delimiter = ',', value_name = "PERCENT", value_parser = percent)]
     pub(crate) local: Vec<u32>,
+    /// How much of far memory is alive, instead of `cleaning`'s own choice. For example 95%.
+    #[arg(long, value_delimiter = ',', value_name = "PERCENT", value_parser = percent)]
+    pub(crate) alive: Vec<u32>,
     /// Size of the data sets, for example 1GiB. [default: 64MiB if quick, otherwise 512MiB]
     #[arg(long, value_parser = parse_size)]
     pub(crate) size: Option<u64>,

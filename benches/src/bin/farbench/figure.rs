@@ -83,6 +83,7 @@ impl Unit {
     pub(crate) const US: Unit = Unit { name: "us", better: Better::Less };
     pub(crate) const BYTES: Unit = Unit { name: "bytes", better: Better::Less };
     pub(crate) const MISSES: Unit = Unit { name: "% missed", better: Better::Less };
+    pub(crate) const MOVED: Unit = Unit { name: "bytes moved a byte", better: Better::Less };
     pub(crate) const CPU_PER_GB: Unit = Unit { name: "processor s/GB", better: Better::Less };
     pub(crate) const PER_SECOND: Unit = Unit { name: "1/s", better: Better::More };
     pub(crate) const MIB_PER_SECOND: Unit = Unit { name: "MiB/s", better: Better::More };

@@ -22,6 +22,7 @@ mod delay;
 mod device;
 mod experiments;
 mod figure;
+mod greedy;
 mod group;
 #[cfg(feature = "alternatives")]
 mod hybrid;

@@ -1,6 +1,7 @@
 //! What there is to ask for. A new experiment is a file here, and a line in [`ALL`].
 
 mod ablation;
+mod cleaning;
 mod compress;
 mod deref;
 mod evacuate;
@@ -46,6 +47,7 @@ pub(crate) const ALL: &[Experiment] = &[
     compress::EXPERIMENT,
     pause::EXPERIMENT,
     evacuate::EXPERIMENT,
+    cleaning::EXPERIMENT,
     ycsb::EXPERIMENT,
     footprint::EXPERIMENT,
     scale::EXPERIMENT,

@@ -69,9 +69,9 @@ pub(crate) fn fill(mem: &FarMemory, data: usize) -> Outcome<Boxes> {
 }
 
 /// What one thread does, again and again.
-pub(crate) type Work = Box<dyn FnMut() -> Result<u64, String> + Send>;
+pub(crate) type Work<'a> = Box<dyn FnMut() -> Result<u64, String> + Send + 'a>;
 
-pub(crate) fn reader(boxes: Boxes, seed: u64) -> Work {
+pub(crate) fn reader(boxes: Boxes, seed: u64) -> Work<'static> {
     let mut random = Random::seeded(seed);
     Box::new(move || {
         for _ in 0..32 {
@@ -84,13 +84,20 @@ pub(crate) fn reader(boxes: Boxes, seed: u64) -> Work {
 }
 
 /// What so many threads do in a second, together.
-pub(crate) fn together(count: usize, time: Duration, work: &dyn Fn(u64) -> Work) -> Outcome<f64> {
-    let works: Vec<Work> = (0..count as u64).map(work).collect();
+pub(crate) fn together(count: usize, time: Duration, work: &dyn Fn(u64) -> Work<'static>) -> Outcome<f64> {
+    together_on((0..count as u64).map(work).collect(), time)
+}
+
+/// The same, a thread for each of `works`.
+pub(crate) fn together_on(works: Vec<Work<'_>>, time: Duration) -> Outcome<f64> {
     std::thread::scope(|scope| {
-        let run = |mut work: Work| move || rate(time, &mut || Ok(work()?)).map_err(|error| error.to_string());
-        let threads: Vec<_> = works.into_iter().map(|work| scope.spawn(run(work))).collect();
+        let threads: Vec<_> = works.into_iter().map(|work| scope.spawn(move || run_for(time, work))).collect();
         sum(threads.into_iter().map(|thread| thread.join().unwrap_or_else(|_| Err("a thread panicked".into()))))
     })
+}
+
+fn run_for(time: Duration, mut work: Work<'_>) -> Result<f64, String> {
+    rate(time, &mut || Ok(work()?)).map_err(|error| error.to_string())
 }
 
 fn bare_together(bare: &mut [BareReads], time: Duration) -> Outcome<f64> {
