@@ -92,7 +92,7 @@ fn objects_of_all_sizes_are_overwritten_when_no_more_can_be_made() {
     let mut next = numbers(8);
     let mut values: Vec<RemBox<[u8]>> = Vec::new();
     // One in a hundred is large: beyond 64 KiB.
-    let size = |next: &mut dyn FnMut() -> u64| if next() % 100 == 0 { 200_000 } else { 1 << (5 + next() % 11) };
+    let size = |next: &mut dyn FnMut() -> u64| if next().is_multiple_of(100) { 200_000 } else { 1 << (5 + next() % 11) };
     let error = loop {
         let bytes = vec![values.len() as u8; size(&mut next)];
         match RemBox::try_from_slice_in(&bytes, &mem) {

@@ -212,7 +212,6 @@ fn a_walk_goes_through_several_times_the_budget_and_derefs_more() {
         inner.try_with_mut(|value| value[1] += 1).unwrap();
     }
     assert!(walk.next().is_none());
-    drop(walk);
     assert_eq!(map.with(&7, |inner| inner.with(|value| value[1])), Some(8));
     assert_released(&mem);
     drop((vec, map));

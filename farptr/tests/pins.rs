@@ -81,7 +81,7 @@ fn scattered_pins_for_writing_and_awaited_leave_half_of_the_budget() {
     drop((awaited, written));
     mem.evacuate_all().unwrap();
     for (n, value) in values.iter().enumerate() {
-        let first = if n >= 200 * apart && (n - 200 * apart) % apart == 0 { n as u8 ^ 0x55 } else { n as u8 };
+        let first = if n >= 200 * apart && (n - 200 * apart).is_multiple_of(apart) { n as u8 ^ 0x55 } else { n as u8 };
         assert_eq!(value.with(|value| (value[0], value[99])), (first, n as u8), "value {n}");
     }
     drop(values);

@@ -473,6 +473,31 @@ fn another_threads_fetch_is_not_waited_for_without_end() {
     assert!(memory.slot(id).abandon_fetch(claimed).is_ok());
 }
 
+/// They polled. Now they sleep, and whoever ends the claim tells them.
+#[test]
+fn who_waits_for_a_fetch_is_told_that_its_claim_was_given_back() {
+    let memory = memory_with(Vec::new(), LIMIT * 2);
+    let id = memory.alloc_slots(UnitClass::One).unwrap();
+    let absent = Word::absent(FarPlace::At(FarAddr::new(FarSegmentId::new(0, 0), 0)), Stamp(0));
+    memory.slot(id).init(absent);
+    let claimed = memory.slot(id).claim_fetch(absent).unwrap();
+    let (sender, ended) = mpsc::channel();
+    for _ in 0..8 {
+        let (waiting, sender) = (Arc::clone(&memory), sender.clone());
+        std::thread::spawn(move || {
+            let _ = sender.send(waiting.prepare(waiting.slot(id), Layout::new::<[u8; 64]>(), AccessHint::Normal));
+        });
+    }
+    // They are asleep by then, most likely.
+    std::thread::sleep(Duration::from_millis(50));
+    memory.give_back(memory.slot(id), claimed);
+    for _ in 0..8 {
+        // Nobody has lent that segment.
+        let result = ended.recv_timeout(LIMIT).expect("who waits is told");
+        assert!(matches!(result, Err(Error::Corrupt { .. })), "{result:?}");
+    }
+}
+
 /// When far memory is full, what is dirty can't leave, and what exists must still come in: so what is new stops before, in whatever form it comes.
 #[test]
 fn what_is_new_leaves_room_for_what_comes_back() {
