@@ -26,7 +26,7 @@
 //!
 //! 1. *An empty segment takes all that is alive in any one victim*, because it was in one segment. So a victim can be moved as a whole if there is a free
 //!    segment, or if its live bytes fit the rest.
-//! 2. *A pass is planned before anything is moved* ([`Images::plan`]), and takes no more free segments than planned, because each image goes where the plan says
+//! 2. *A pass is planned before anything is moved* (`Images::plan`), and takes no more free segments than planned, because each image goes where the plan says
 //!    and images only become fewer. If the pass has several victims, or others are pending, the plan must leave one free segment. If it has one, it may take the last.
 //! 3. *What is left in pending victims can always be moved later*. Either a free segment is left, which takes all of any one of them, or
 //!    the victim was alone and took the last free segment, which then has as much space left as the victim has images left.

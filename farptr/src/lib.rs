@@ -22,10 +22,18 @@
 //! ```
 //!
 //! # Which form to use
-//! - Many derefs in a row: open a scope, deref, [`refresh`](Scope::refresh) it now and then.
-//! - One deref: [`with`](RemBox::with) and its kind, which open a scope for one closure and can wait for memory meanwhile.
-//! - A long read, or across an await: [`pin`](RemBox::pin), [`pin_async`](RemBox::pin_async).
-//! - A scan: [`RemVec::for_each_slice`], or a [`scope_non_temporal`], so that it does not push out what is hot.
+//! | for | form | holds |
+//! |---|---|---|
+//! | many derefs in a row | [`get`](RemBox::get) in a [`scope`], [refreshed](Scope::refresh) now and then | all that was derefed since |
+//! | one deref | [`with`](RemBox::with) and its kind | one object, for one closure |
+//! | a long read, or one across an await | [`pin`](RemBox::pin), [`pin_async`](RemBox::pin_async) | one object, until the pin is dropped |
+//! | a scan | [`RemVec::for_each_slice`] | a chunk at a time |
+//! | a loop over elements or entries | [`RemVec::walk`], [`RemHashMap::walk`] | a chunk or an entry at a time |
+//! | the same as an `Iterator` | [`RemVec::iter`], [`RemHashMap::iter`], in a scope | all items |
+//! | a list or a tree of boxes | [`Cursor`], [`CursorMut`] | the current object |
+//!
+//! Where no scope is open, all forms but the first and the iterators wait for local memory when it is short: a scope never can, because evacuation waits for it. What a scope can hold
+//! surely is said at [`Scope`]. Closures open a scope for contents that own no far objects, and pin contents that may, so that what they nest can wait as well.
 //!
 //! Methods that panic when far memory fails have a `try_` twin that returns the [`Error`].
 //!

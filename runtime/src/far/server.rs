@@ -82,7 +82,7 @@ impl Server {
     }
 
     /// One operation from start to end: the calling thread spins for the reply, then sleeps. It waits for a session as long as the memory's timeout, and for the
-    /// operation as long as the transport's: see [`super::sessions`].
+    /// operation as long as the transport's.
     pub fn transfer(&self, verb: Verb, at: SlabPos, buf: IoBuf) -> Result<IoBuf> {
         let Some((permit, idle)) = self.sessions.take(self.patience) else {
             return Err(self.error(TransportError::Timeout { what: "a connection that other threads use", after: self.patience }));
