@@ -270,7 +270,6 @@ fn a_thread_that_sleeps_in_a_scope_is_named_and_the_reserve_serves_the_others_me
     read_everywhere(&vec, 2, 500, true);
 }
 
-/// It gave up after forty rounds that had freed nothing, some 400 ms, whatever the timeout.
 #[test]
 fn who_can_wait_waits_for_a_scope_that_ends_in_time() {
     let _alone = alone();
