@@ -138,7 +138,9 @@ fn what_exists_can_be_read_and_removed_when_far_memory_is_full_and_removing_make
         let read = map.try_with(&key, |value| value[7]);
         assert_eq!(read.unwrap_or_else(|error| panic!("step {step}: {error}")), Some(key as u8));
     }
-    // New ones are refused at once.
+    // New ones are refused at once, but for a few: the part of local memory that may be promised has grown, since less is kept for scopes.
+    let more = (keys..).take_while(|key| map.try_insert(*key, [*key as u8; 1000]).is_ok()).count() as u64;
+    assert!(more < keys / 100, "{more} of {keys}");
     let started = Instant::now();
     assert!(matches!(map.try_insert(u64::MAX, [0; 1000]), Err(Error::FarMemoryFull { .. })));
     assert!(started.elapsed() < Duration::from_secs(1));
@@ -146,7 +148,7 @@ fn what_exists_can_be_read_and_removed_when_far_memory_is_full_and_removing_make
         assert!(map.try_remove(&key).unwrap_or_else(|error| panic!("{key}: {error}")).is_some());
     }
     for key in 0..keys / 25 {
-        map.try_insert(keys + key, [0; 1000]).unwrap_or_else(|error| panic!("{key}: {error}"));
+        map.try_insert(2 * keys + key, [0; 1000]).unwrap_or_else(|error| panic!("{key}: {error}"));
     }
     drop(map);
     assert_empty(&mem);

@@ -165,7 +165,7 @@ fn refresh_is_a_legal_point() {
     assert!(left.count() > 20);
     // Inside another scope it is none.
     let reference = value.get(&scope);
-    (0..100).for_each(|_| farptr::scope().refresh());
+    (0..100).for_each(|_| drop(farptr::scope().refresh()));
     assert!(value.is_local());
     assert_eq!(*reference, VALUE);
 }
