@@ -258,15 +258,16 @@ impl Drop for Scope {
             local.hint.set(self.previous);
             let depth = local.depth.get() - LEVEL;
             local.depth.set(depth);
-            if depth < LEVEL {
+            if depth == 0 {
                 // Scopes that ended in another order than they began have left each other's hints behind.
                 local.hint.set(local.hint_outside.get());
-                if depth == IN_DEBT {
-                    local.leave_in_debt();
-                } else {
-                    // SAFETY: as in `with_hint`; the scope that ends here had set the record.
-                    unsafe { &*local.record.get() }.leave();
-                }
+                // SAFETY: as in `with_hint`; the scope that ends here had set the record.
+                unsafe { &*local.record.get() }.leave();
+                #[cfg(farptr_zeal)]
+                super::zeal::point();
+            } else if depth == IN_DEBT {
+                local.hint.set(local.hint_outside.get());
+                local.leave_in_debt();
                 #[cfg(farptr_zeal)]
                 super::zeal::point();
             }
