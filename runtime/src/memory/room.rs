@@ -95,8 +95,7 @@ impl Memory {
             attempts += 1;
             // Who has come after a scope became overdue need not wait for it as long once more: as long as it lasts nothing leaves.
             if self.is_overdue() || Instant::now() >= deadline && attempts >= LEAST_ATTEMPTS {
-                let why = self.overdue_scope().map_or(Cow::Borrowed("nothing more could be evacuated in time"), Cow::Owned);
-                return Err(self.out_of_local(bytes, why));
+                return Err(self.too_late(bytes));
             }
         }
     }
@@ -131,6 +130,13 @@ impl Memory {
     /// The error for a lack of local memory.
     pub fn out_of_local(&self, needed: usize, why: impl Into<Cow<'static, str>>) -> Error {
         Error::OutOfLocalMemory { needed, used: self.budget.used(), budget: self.budget.limit(), why: why.into() }
+    }
+
+    /// The error of who has waited for local memory as long as anything may take.
+    #[cold]
+    pub(super) fn too_late(&self, needed: usize) -> Error {
+        let why = self.overdue_scope().map_or(Cow::Borrowed("nothing more could be evacuated in time"), Cow::Owned);
+        self.out_of_local(needed, why)
     }
 
     /// Tells the evacuator if the heap has fallen below its low watermark.

@@ -6,7 +6,7 @@ use super::joined::Place;
 use super::lane::Flight;
 use super::reads::Reads;
 use crate::budget::Party;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::heap::LargeObject;
 use crate::scope::AccessHint;
 use crate::word::{FarPlace, Slot, State, Word};
@@ -63,7 +63,7 @@ impl Memory {
             }
             self.want(self.heap.segment_bytes());
             if started.elapsed() > self.timeout {
-                return Poll::Ready(Err(self.out_of_local(self.heap.segment_bytes(), "nothing could be evacuated in time")));
+                return Poll::Ready(Err(self.too_late(self.heap.segment_bytes())));
             }
             self.tick(Some(context.waker()));
             Poll::Pending
@@ -126,8 +126,7 @@ impl BringIn<'_> {
                     return None;
                 }
                 memory.want(LargeObject::footprint(self.layout));
-                let error = memory.out_of_local(self.layout.size(), "nothing could be evacuated in time");
-                Some(self.wait(context, error))
+                Some(self.wait(context))
             }
             Err(error) => {
                 memory.give_back(self.slot, claimed);
@@ -158,12 +157,12 @@ impl BringIn<'_> {
         Poll::Pending
     }
 
-    /// Waits for memory, at most twice the timeout; then fails with `error`.
-    fn wait(&mut self, context: &mut Context<'_>, error: Error) -> Poll<Result<()>> {
+    /// Waits for memory, at most twice the timeout.
+    fn wait(&mut self, context: &mut Context<'_>) -> Poll<Result<()>> {
         let started = *self.started.get_or_insert_with(Instant::now);
         self.polls = self.polls.saturating_add(1);
         if started.elapsed() > self.memory.timeout * 2 {
-            return Poll::Ready(Err(error));
+            return Poll::Ready(Err(self.memory.too_late(self.layout.size())));
         }
         if self.polls < EAGER_POLLS {
             self.memory.help_fetches();
