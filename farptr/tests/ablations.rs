@@ -194,23 +194,18 @@ fn two_threads_that_miss_one_object_both_fetch_it() {
 #[test]
 fn watermarks_are_those_of_aifm() {
     let marks = |marks| {
-        let servers = Vec::new();
-        let config = farptr_runtime::memory::MemoryConfig {
-            local_budget: 256 << 20,
-            shards: 1,
-            timeout: Duration::from_secs(1),
-            far_capacity: 0,
-        };
-        let memory =
-            farptr_runtime::memory::Memory::ablated(config, servers, Ablations { marks, ..Ablations::default() }).unwrap();
-        let (heap, marks) = (memory.heap(), memory.heap().watermarks());
+        // By itself: of a memory's heap a part is kept for the threads that other tests have.
+        let mut heap = farptr_runtime::heap::Heap::new(256 << 20, 1, 2).unwrap();
+        heap.ablate(Ablations { marks, ..Ablations::default() });
+        let budget = farptr_runtime::budget::Budget::new(256 << 20, 2 * heap.segment_bytes());
+        let marks = heap.watermarks();
         assert_eq!(heap.capacity(), 256);
         // What mutators may take: until they are told that there is no room.
         let layout = std::alloc::Layout::from_size_align(farptr_runtime::heap::MAX_SMALL, 16).unwrap();
         let party = farptr_runtime::budget::Party::Mutator;
-        let take = || heap.alloc(0, farptr_runtime::heap::QueueKind::Young, layout, memory.budget(), party);
+        let take = || heap.alloc(0, farptr_runtime::heap::QueueKind::Young, layout, &budget, party);
         while take().is_ok() {}
-        (marks.low, marks.high, heap.available_segments(memory.budget()))
+        (marks.low, marks.high, heap.available_segments(&budget))
     };
     // Above a reserve of two segments: 12% and 22% of 256; 3% that mutators leave. Ours: 4 MiB and 8.
     assert_eq!(marks(Marks::Aifm), (2 + 30, 2 + 56, 7));

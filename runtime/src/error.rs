@@ -41,7 +41,8 @@ pub enum Error {
         share: usize,
         /// The local budget in bytes.
         budget: usize,
-        /// The other thread that holds most, or whose scope has been open longer than any operation waits: its name, since when, and how much it took.
+        /// The other thread that holds most, or whose scope has been open longer than any operation waits: its name, since when, and how much it took. And, if this thread is below its share,
+        /// why that does not help.
         others: String,
     },
     /// Every server has lent all it will lend.

@@ -128,13 +128,12 @@ impl Memory {
         let (open, own) = (scope::open_scopes(), scope::thread_number());
         let holders = open.iter().filter(|scope| scope.number != own);
         let largest = holders.max_by_key(|scope| (scope.age >= self.timeout, self.held_in(scope)));
-        Error::ScopeExhausted {
-            needed,
-            held: scope::current_clock().map_or(0, |clock| self.held(clock)),
-            share: self.heap.share(open.len()),
-            budget: self.budget.limit(),
-            others: largest.map_or_else(String::new, |scope| format!("; {}", self.describe(scope))),
+        let (held, share) = (scope::current_clock().map_or(0, |clock| self.held(clock)), self.heap.share(open.len()));
+        let mut others = largest.map_or_else(String::new, |scope| format!("; {}", self.describe(scope)));
+        if held < share && largest.is_none_or(|scope| scope.age < self.timeout) {
+            others.push_str("; the share is for derefs of objects up to the size of a chunk: what is new or larger gets room outside scopes, where it can be waited for");
         }
+        Error::ScopeExhausted { needed, held, share, budget: self.budget.limit(), others }
     }
 
     fn held_in(&self, scope: &OpenScope) -> usize {
