@@ -33,7 +33,8 @@
 //! | a list or a tree of boxes | [`Cursor`], [`CursorMut`] | the current object |
 //!
 //! Where no scope is open, all forms but the first and the iterators wait for local memory when it is short: a scope never can, because evacuation waits for it. What a scope can hold
-//! surely is said at [`Scope`]. Closures open a scope for contents that own no far objects, and pin contents that may, so that what they nest can wait as well.
+//! surely is said at [`Scope`]. Closures over contents that own no far objects open a scope, in which what they nest can't wait;
+//! over contents that may, and over slices, they pin. So to fill one collection from another use `for_each_slice`, a walk, or a copy of the value.
 //!
 //! Methods that panic when far memory fails have a `try_` twin that returns the [`Error`].
 //!

@@ -5,8 +5,9 @@
 //!
 //! # What holds an object while a closure has it
 //! A closure gets its reference in a scope of its own, which is cheapest. But a scope keeps the thread from waiting for memory, and a closure whose object owns
-//! far objects will deref these. So outside any scope such an object is pinned instead ([`Owns`]): what the closure nests can wait in its turn, and holds
-//! one object a level. Inside a scope a pin would change nothing: that scope keeps the thread from waiting anyway.
+//! far objects will deref these. So outside any scope such an object is pinned instead ([`Nests`]): what the closure nests can wait in its turn, and holds
+//! one object a level. The same holds for closures over slices, which often fill other collections. Inside a scope a pin would change nothing: that scope keeps the thread from
+//! waiting anyway.
 
 use crate::pointee::FarPointee;
 use farptr_runtime::memory::{Bypass, Intent, Memory, Origin, Route};
@@ -131,8 +132,8 @@ impl<T: ?Sized + FarPointee> Handle<T> {
     ///
     /// # Safety
     /// As for `get`, during the call.
-    pub(crate) unsafe fn with<R>(&self, owns: Owns, f: impl FnOnce(&T) -> R) -> Result<R> {
-        if owns.prefers_pin() {
+    pub(crate) unsafe fn with<R>(&self, nests: Nests, f: impl FnOnce(&T) -> R) -> Result<R> {
+        if nests.prefers_pin() {
             let contents = self.pin()?;
             let _pin = Unpin(*self);
             // SAFETY: pinned until `f` has returned or unwound; nobody writes meanwhile, by contract.
@@ -148,12 +149,12 @@ impl<T: ?Sized + FarPointee> Handle<T> {
     ///
     /// # Safety
     /// As for `with`.
-    pub(crate) unsafe fn look<R>(&self, owns: Owns, f: impl FnOnce(&T) -> R) -> Result<R> {
+    pub(crate) unsafe fn look<R>(&self, nests: Nests, f: impl FnOnce(&T) -> R) -> Result<R> {
         // SAFETY: passed on.
         match unsafe { self.look_past(f)? } {
             Ok(result) => Ok(result),
             // SAFETY: passed on.
-            Err(f) => unsafe { self.with(owns, f) },
+            Err(f) => unsafe { self.with(nests, f) },
         }
     }
 
@@ -177,8 +178,8 @@ impl<T: ?Sized + FarPointee> Handle<T> {
     ///
     /// # Safety
     /// As for `get_mut`, during the call.
-    pub(crate) unsafe fn with_mut<R>(&self, owns: Owns, f: impl FnOnce(&mut T) -> R) -> Result<R> {
-        if owns.prefers_pin() {
+    pub(crate) unsafe fn with_mut<R>(&self, nests: Nests, f: impl FnOnce(&mut T) -> R) -> Result<R> {
+        if nests.prefers_pin() {
             // SAFETY: passed on.
             let mut contents = unsafe { self.pin_mut()? };
             let _pin = Unpin(*self);
@@ -195,30 +196,30 @@ impl<T: ?Sized + FarPointee> Handle<T> {
     ///
     /// # Safety
     /// As for `with`.
-    pub(crate) unsafe fn scan<R>(&self, owns: Owns, f: impl FnOnce(&T) -> R) -> Result<R> {
+    pub(crate) unsafe fn scan<R>(&self, nests: Nests, f: impl FnOnce(&T) -> R) -> Result<R> {
         let scan = Hinted::new(AccessHint::NonTemporal);
         let f = |contents: &T| {
             let _own = Hinted::new(scan.previous());
             f(contents)
         };
         // SAFETY: passed on.
-        unsafe { self.with(owns, f) }
+        unsafe { self.with(nests, f) }
     }
 
     /// As `scan`, past the local heap if `bypass` says so.
     ///
     /// # Safety
     /// As for `with`.
-    pub(crate) unsafe fn scan_past<R>(&self, owns: Owns, bypass: &mut Bypass<'_>, f: impl FnOnce(&T) -> R) -> Result<R> {
+    pub(crate) unsafe fn scan_past<R>(&self, nests: Nests, bypass: &mut Bypass<'_>, f: impl FnOnce(&T) -> R) -> Result<R> {
         match bypass.read(self.slot(), self.layout())? {
             // SAFETY: the bytes are those of this object as they were written back, aligned for it, and stay while `f` runs. Nobody writes the object
             // meanwhile, by contract, so they are its contents: a `T` of `meta`, which is `Far`, so that `f` can't write through the reference either.
             // They are forgotten, not dropped.
             Route::Past(contents) => Ok(f(unsafe { &*T::from_raw(contents.as_ptr().cast_mut(), self.meta) })),
             // SAFETY: passed on.
-            Route::ThroughHeap(AccessHint::NonTemporal) => unsafe { self.scan(owns, f) },
+            Route::ThroughHeap(AccessHint::NonTemporal) => unsafe { self.scan(nests, f) },
             // SAFETY: passed on.
-            Route::ThroughHeap(AccessHint::Normal) => unsafe { self.with(owns, f) },
+            Route::ThroughHeap(AccessHint::Normal) => unsafe { self.with(nests, f) },
         }
     }
 
@@ -226,14 +227,14 @@ impl<T: ?Sized + FarPointee> Handle<T> {
     ///
     /// # Safety
     /// As for `with_mut`.
-    pub(crate) unsafe fn scan_mut<R>(&self, owns: Owns, f: impl FnOnce(&mut T) -> R) -> Result<R> {
+    pub(crate) unsafe fn scan_mut<R>(&self, nests: Nests, f: impl FnOnce(&mut T) -> R) -> Result<R> {
         let scan = Hinted::new(AccessHint::NonTemporal);
         let f = |contents: &mut T| {
             let _own = Hinted::new(scan.previous());
             f(contents)
         };
         // SAFETY: passed on.
-        unsafe { self.with_mut(owns, f) }
+        unsafe { self.with_mut(nests, f) }
     }
 
     /// A scope, and where the contents are in it.
@@ -312,8 +313,8 @@ impl<T: ?Sized + FarPointee> Handle<T> {
     ///
     /// # Safety
     /// As for `with`, as long as the future.
-    pub(crate) async unsafe fn with_async<R>(&self, owns: Owns, f: impl FnOnce(&T) -> R) -> Result<R> {
-        if owns.prefers_pin() {
+    pub(crate) async unsafe fn with_async<R>(&self, nests: Nests, f: impl FnOnce(&T) -> R) -> Result<R> {
+        if nests.prefers_pin() {
             self.pin_async().await?;
             let _pin = Unpin(*self);
             // SAFETY: as in `with`.
@@ -329,8 +330,8 @@ impl<T: ?Sized + FarPointee> Handle<T> {
     ///
     /// # Safety
     /// As for `with_mut`, as long as the future.
-    pub(crate) async unsafe fn with_mut_async<R>(&self, owns: Owns, f: impl FnOnce(&mut T) -> R) -> Result<R> {
-        if owns.prefers_pin() {
+    pub(crate) async unsafe fn with_mut_async<R>(&self, nests: Nests, f: impl FnOnce(&mut T) -> R) -> Result<R> {
+        if nests.prefers_pin() {
             // SAFETY: passed on.
             unsafe { self.pin_mut_async().await? };
             let _pin = Unpin(*self);
@@ -449,24 +450,24 @@ impl<T: ?Sized + FarPointee> Drop for Unpin<T> {
     }
 }
 
-/// Whether contents may own far objects.
+/// Whether a closure is likely to use other far objects while it has its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Owns {
+pub(crate) enum Nests {
     Nothing,
     FarObjects,
 }
 
-impl Owns {
-    /// By the type of the contents; for chunks, of their elements. Contents without anything to drop own nothing.
+impl Nests {
+    /// By the type of the contents; for chunks, of their elements: those that own far objects will have them derefed. Contents without anything to drop own none.
     #[inline(always)]
     pub(crate) const fn of<T: ?Sized>() -> Self {
-        if needs_drop::<T>() { Owns::FarObjects } else { Owns::Nothing }
+        if needs_drop::<T>() { Nests::FarObjects } else { Nests::Nothing }
     }
 
     /// Whether a closure's object is better pinned than used in a scope: see the module.
     #[inline(always)]
     fn prefers_pin(self) -> bool {
-        self == Owns::FarObjects && !in_scope()
+        self == Nests::FarObjects && !in_scope()
     }
 }
 

@@ -1,7 +1,7 @@
 //! [`RemBox`]: a value that may be far away.
 
 use crate::memory::FarMemory;
-use crate::object::{self, Handle, Owns};
+use crate::object::{self, Handle, Nests};
 use crate::pin::{Pinned, PinnedMut};
 use crate::pointee::FarPointee;
 use crate::{Far, Scope};
@@ -11,7 +11,7 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::mem::{ManuallyDrop, MaybeUninit};
 
-/// Owns a value in far memory, as `Box` owns one on the heap.
+/// Nests a value in far memory, as `Box` owns one on the heap.
 ///
 /// The value is local or far, and moves between the two by itself. [`get`](RemBox::get) and [`get_mut`](RemBox::get_mut) give
 /// references that borrow the box and a [`Scope`]; a value that is far is swapped in first. A `RemBox<T>` is 8 bytes (16 for slices and
@@ -235,7 +235,7 @@ impl<T: ?Sized + FarPointee> RemBox<T> {
     /// `OutOfLocalMemory` if none is freed in time; `Transport` and `Corrupt` if the value can't be fetched.
     pub fn try_with<R>(&self, f: impl FnOnce(&T) -> R) -> Result<R> {
         // SAFETY: `&self` is borrowed during the call.
-        unsafe { self.handle.look(Owns::of::<T>(), f) }
+        unsafe { self.handle.look(Nests::of::<T>(), f) }
     }
 
     /// Calls `f` with the value for writing, in a scope of its own.
@@ -253,7 +253,7 @@ impl<T: ?Sized + FarPointee> RemBox<T> {
     /// As [`try_with`](RemBox::try_with).
     pub fn try_with_mut<R>(&mut self, f: impl FnOnce(&mut T) -> R) -> Result<R> {
         // SAFETY: `&mut self` is borrowed during the call.
-        unsafe { self.handle.with_mut(Owns::of::<T>(), f) }
+        unsafe { self.handle.with_mut(Nests::of::<T>(), f) }
     }
 
     /// Holds the value locally without a scope, for long reads: it does not move until the pin is dropped. Pinned memory can't be
@@ -326,7 +326,7 @@ impl<T: ?Sized + FarPointee> RemBox<T> {
     /// As [`try_with`](RemBox::try_with).
     pub async fn with_async<R>(&self, f: impl FnOnce(&T) -> R) -> Result<R> {
         // SAFETY: `&self` is borrowed as long as the future.
-        unsafe { self.handle.with_async(Owns::of::<T>(), f).await }
+        unsafe { self.handle.with_async(Nests::of::<T>(), f).await }
     }
 
     /// Calls `f` with the value for writing once it is local, without blocking the thread.
@@ -335,7 +335,7 @@ impl<T: ?Sized + FarPointee> RemBox<T> {
     /// As [`try_with`](RemBox::try_with).
     pub async fn with_mut_async<R>(&mut self, f: impl FnOnce(&mut T) -> R) -> Result<R> {
         // SAFETY: `&mut self` is borrowed as long as the future.
-        unsafe { self.handle.with_mut_async(Owns::of::<T>(), f).await }
+        unsafe { self.handle.with_mut_async(Nests::of::<T>(), f).await }
     }
 
     /// Whether a local copy exists now. A hint: another moment it may be otherwise.

@@ -175,6 +175,31 @@ fn closures_leave_no_scope_open_around_what_owns_far_objects() {
     assert!(RemBox::new_in(1u64, &mem).with(|_| in_scope()));
 }
 
+/// Each slice was lent in a scope, in which the other vector could not wait for room.
+#[test]
+fn slices_fill_other_collections_where_memory_is_short() {
+    let _alone = alone();
+    let mem = memory(1 << 20);
+    let mut from = RemVec::new_in(&mem);
+    from.extend(0..500_000u64);
+    let (mut to, mut map) = (RemVec::new_in(&mem), RemHashMap::new_in(&mem));
+    for _ in 0..3 {
+        from.for_each_slice(.., |index, slice| {
+            assert_eq!(slice[0], index as u64);
+            slice.iter().for_each(|value| to.push(*value));
+            map.insert(index as u64, [slice[0]; 8]);
+        });
+    }
+    from.for_each_slice_mut(.., |index, slice| {
+        assert_eq!(to.with(index, |value| *value), Some(slice[0]));
+        assert_eq!(map.with(&(index as u64), |value| value[7]), Some(slice[0]));
+        slice[0] += 1;
+    });
+    assert_eq!(to.len(), 1_500_000);
+    drop((from, to, map));
+    assert_empty(&mem);
+}
+
 #[test]
 fn a_walk_goes_through_several_times_the_budget_and_derefs_more() {
     let _alone = alone();

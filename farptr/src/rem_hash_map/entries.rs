@@ -12,7 +12,7 @@ use super::charged::{charged_vec, release_vec};
 use super::hash::StoredHash;
 use super::row::{EntryNumber, MAX_ENTRIES, Row, first_of, rows_for};
 use super::too_many;
-use crate::object::{self, Handle, Owns};
+use crate::object::{self, Handle, Nests};
 use crate::pin::{Pinned, PinnedMut};
 use crate::{Far, Scope};
 use farptr_runtime::Result;
@@ -112,31 +112,31 @@ impl<K: Far, V: Far> Entries<K, V> {
     /// Calls `f` with an entry, in a scope of its own or on a pinned entry.
     pub(super) fn with<R>(&self, number: EntryNumber, f: impl FnOnce(&(K, V)) -> R) -> Result<R> {
         // SAFETY: `&self` is borrowed during the call.
-        unsafe { self.handle(number).with(Owns::of::<(K, V)>(), f) }
+        unsafe { self.handle(number).with(Nests::of::<(K, V)>(), f) }
     }
 
     /// As `with`, past the local heap if that is the way now: for callers that don't look at the entry again themselves.
     pub(super) fn look<R>(&self, number: EntryNumber, f: impl FnOnce(&(K, V)) -> R) -> Result<R> {
         // SAFETY: as in `with`.
-        unsafe { self.handle(number).look(Owns::of::<(K, V)>(), f) }
+        unsafe { self.handle(number).look(Nests::of::<(K, V)>(), f) }
     }
 
     /// Calls `f` with an entry for writing, in a scope of its own or on a pinned entry.
     pub(super) fn with_mut<R>(&mut self, number: EntryNumber, f: impl FnOnce(&mut (K, V)) -> R) -> Result<R> {
         // SAFETY: `&mut self` is borrowed during the call.
-        unsafe { self.handle(number).with_mut(Owns::of::<(K, V)>(), f) }
+        unsafe { self.handle(number).with_mut(Nests::of::<(K, V)>(), f) }
     }
 
     /// As `with`, for scans: the entry's swap-in and use do not count for the hotness policy. What `f` does besides does.
     pub(super) fn scan<R>(&self, number: EntryNumber, f: impl FnOnce(&(K, V)) -> R) -> Result<R> {
         // SAFETY: as in `with`.
-        unsafe { self.handle(number).scan(Owns::of::<(K, V)>(), f) }
+        unsafe { self.handle(number).scan(Nests::of::<(K, V)>(), f) }
     }
 
     /// As `with_mut`, for scans.
     pub(super) fn scan_mut<R>(&mut self, number: EntryNumber, f: impl FnOnce(&mut (K, V)) -> R) -> Result<R> {
         // SAFETY: as in `with_mut`.
-        unsafe { self.handle(number).scan_mut(Owns::of::<(K, V)>(), f) }
+        unsafe { self.handle(number).scan_mut(Nests::of::<(K, V)>(), f) }
     }
 
     /// References for writing to all entries, one after the other.

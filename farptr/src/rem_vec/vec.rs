@@ -2,7 +2,7 @@
 
 use super::chunks::{CHUNK_BYTES, Chunk, Chunks};
 use crate::memory::FarMemory;
-use crate::object::{Owns, Unpin};
+use crate::object::{Nests, Unpin};
 use crate::{Far, Scope};
 use farptr_runtime::Result;
 use farptr_runtime::memory::{Bypass, SHORT_SCAN};
@@ -122,7 +122,7 @@ impl<T: Far> RemVec<T> {
         let chunk = self.chunks.chunk(chunk);
         // SAFETY: the vector is borrowed exclusively during the call. No code of the user's runs in it, so a scope does, whatever the elements own.
         unsafe {
-            chunk.with_mut(Owns::Nothing, |slice| {
+            chunk.with_mut(Nests::Nothing, |slice| {
                 slice[at].write(value);
             })?;
         }
@@ -150,7 +150,7 @@ impl<T: Far> RemVec<T> {
         let chunk = self.chunks.chunk(chunk);
         // SAFETY: borrowed exclusively; element `last` is initialised, is moved out here and, by the new length, never touched again. A scope will do, as
         // in `try_push`.
-        let value = unsafe { chunk.with(Owns::Nothing, |slice| slice[at].assume_init_read())? };
+        let value = unsafe { chunk.with(Nests::Nothing, |slice| slice[at].assume_init_read())? };
         self.len = last;
         // Kept while it is the only one, as `Vec` keeps its capacity; a vector that shrinks for good gives its chunks back.
         if at == 0 && last > 0 {
@@ -234,7 +234,7 @@ impl<T: Far> RemVec<T> {
         let (chunk, at) = self.chunks.split(index);
         let chunk = self.chunks.chunk(chunk);
         // SAFETY: borrowed during the call; elements below the length are initialised.
-        unsafe { chunk.look(Owns::of::<T>(), |slice| f(slice.get_unchecked(at).assume_init_ref())).map(Some) }
+        unsafe { chunk.look(Nests::of::<T>(), |slice| f(slice.get_unchecked(at).assume_init_ref())).map(Some) }
     }
 
     /// Calls `f` with element `index` for writing, in a scope of its own; `None` past the end.
@@ -257,7 +257,7 @@ impl<T: Far> RemVec<T> {
         let (chunk, at) = self.chunks.split(index);
         let chunk = self.chunks.chunk(chunk);
         // SAFETY: borrowed exclusively during the call; elements below the length are initialised.
-        unsafe { chunk.with_mut(Owns::of::<T>(), |slice| f(slice.get_unchecked_mut(at).assume_init_mut())).map(Some) }
+        unsafe { chunk.with_mut(Nests::of::<T>(), |slice| f(slice.get_unchecked_mut(at).assume_init_mut())).map(Some) }
     }
 
     /// Calls `f` with element `index` once its chunk is local, without blocking the thread; `None` past the end. Works on any executor.
@@ -271,7 +271,7 @@ impl<T: Far> RemVec<T> {
         let (chunk, at) = self.chunks.split(index);
         let chunk = self.chunks.chunk(chunk);
         // SAFETY: borrowed as long as the future; elements below the length are initialised.
-        unsafe { chunk.with_async(Owns::of::<T>(), |slice| f(slice.get_unchecked(at).assume_init_ref())).await.map(Some) }
+        unsafe { chunk.with_async(Nests::of::<T>(), |slice| f(slice.get_unchecked(at).assume_init_ref())).await.map(Some) }
     }
 
     /// The elements from `index` to the end of its chunk (or of the vector); empty past the end.
@@ -357,13 +357,14 @@ impl<T: Far> RemVec<T> {
     /// # Panics
     /// If the range is out of bounds.
     pub fn try_for_each_slice(&self, range: impl RangeBounds<usize>, mut f: impl FnMut(usize, &[T])) -> Result<()> {
-        let owns = Owns::of::<T>();
+        // Whatever the elements are: it may well fill another collection, and a pin for each chunk costs next to nothing.
+        let nests = Nests::FarObjects;
         let mut bypass = Bypass::new(self.chunks.memory());
         for (number, (index, chunk, range)) in self.stretches(range).enumerate() {
             // SAFETY: the range lies in the chunk and below the length.
             let f = |slice: &[MaybeUninit<T>]| f(index, unsafe { init(&slice[range]) });
             // SAFETY: borrowed during the call.
-            unsafe { if number < SHORT_SCAN { chunk.with(owns, f)? } else { chunk.scan_past(owns, &mut bypass, f)? } };
+            unsafe { if number < SHORT_SCAN { chunk.with(nests, f)? } else { chunk.scan_past(nests, &mut bypass, f)? } };
         }
         Ok(())
     }
@@ -385,12 +386,13 @@ impl<T: Far> RemVec<T> {
     /// # Panics
     /// If the range is out of bounds.
     pub fn try_for_each_slice_mut(&mut self, range: impl RangeBounds<usize>, mut f: impl FnMut(usize, &mut [T])) -> Result<()> {
-        let owns = Owns::of::<T>();
+        // Whatever the elements are: it may well fill another collection, and a pin for each chunk costs next to nothing.
+        let nests = Nests::FarObjects;
         for (number, (index, chunk, range)) in self.stretches(range).enumerate() {
             // SAFETY: the range lies in the chunk and below the length.
             let f = |slice: &mut [MaybeUninit<T>]| f(index, unsafe { init_mut(&mut slice[range]) });
             // SAFETY: borrowed exclusively during the call.
-            unsafe { if number < SHORT_SCAN { chunk.with_mut(owns, f)? } else { chunk.scan_mut(owns, f)? } };
+            unsafe { if number < SHORT_SCAN { chunk.with_mut(nests, f)? } else { chunk.scan_mut(nests, f)? } };
         }
         Ok(())
     }
@@ -575,7 +577,7 @@ impl<T: Far + Copy> RemVec<T> {
             let count = slice.len().min(chunk.meta - at);
             // SAFETY: borrowed exclusively during the call.
             unsafe {
-                chunk.with_mut(Owns::Nothing, |to| {
+                chunk.with_mut(Nests::Nothing, |to| {
                     for (to, from) in to[at..at + count].iter_mut().zip(slice) {
                         to.write(*from);
                     }
