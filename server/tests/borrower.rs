@@ -6,6 +6,7 @@ use common::{Farmemd, assert_empty, block_on, numbers, zeal_contradicts};
 use farptr::{Error, FarMemory, RemBox, RemVec};
 use std::future::Future;
 use std::rc::Rc;
+use std::sync::Barrier;
 use std::time::{Duration, Instant};
 
 /// Reads and writes at random against a model, from several threads.
@@ -125,6 +126,42 @@ fn a_dropped_future_leaves_its_fetch_to_others() {
             _ => drop(value),
         }
     }
+    assert_empty(&mem);
+}
+
+/// 500 threads that missed at once came to 200 reads a second: each looked every 50 us whether another's fetch had ended.
+#[test]
+fn five_hundred_threads_miss_at_once() {
+    if zeal_contradicts(
+        "five_hundred_threads_miss_at_once",
+        "each of their scopes is a point of evacuation, which takes too long",
+    ) {
+        return;
+    }
+    let server = Farmemd::start("128MiB");
+    let mem = server.memory(8 << 20);
+    let boxes: Vec<_> = (0..8000u64).map(|n| RemBox::new_in([n; 512], &mem)).collect();
+    let (begin, threads) = (Barrier::new(501), 500);
+    let started = std::thread::scope(|scope| {
+        for thread in 0..threads {
+            let (boxes, begin) = (&boxes, &begin);
+            let reader = std::thread::Builder::new().stack_size(256 << 10);
+            let read = move || {
+                let mut next = numbers(thread + 1);
+                begin.wait();
+                for _ in 0..40 {
+                    let n = next() % 8000;
+                    boxes[n as usize].try_with(|v| assert_eq!(*v, [n; 512])).unwrap();
+                }
+            };
+            reader.spawn_scoped(scope, read).expect("a thread");
+        }
+        begin.wait();
+        Instant::now()
+    });
+    // At 200 a second it would be 100 s.
+    assert!(started.elapsed() < Duration::from_secs(30), "20,000 reads took {:?}", started.elapsed());
+    drop(boxes);
     assert_empty(&mem);
 }
 
