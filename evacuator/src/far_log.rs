@@ -452,7 +452,11 @@ impl FarLog {
         for id in std::mem::take(&mut self.dead_too_early) {
             self.free_if_dead(memory, id);
         }
-        self.just_sealed.clear();
+        if !self.just_sealed.is_empty() {
+            // They can be victims from now on, which a search in vain did not look at.
+            self.just_sealed.clear();
+            self.nothing_found = None;
+        }
         Drained { failed, error: self.first_error.take() }
     }
 

@@ -5,6 +5,7 @@ use crate::lender::Lender;
 use crate::object::{Object, Seen};
 use farptr_runtime::Error;
 use farptr_runtime::addr::{FAR_SEGMENT_BYTES, FarSegmentId};
+use farptr_runtime::budget::Party;
 use farptr_runtime::heap::LargeObject;
 use farptr_runtime::memory::Memory;
 use farptr_runtime::scope::AccessHint;
@@ -70,7 +71,10 @@ impl Objects {
 
     /// Whether local memory may run out though everything works.
     pub(crate) fn may_run_short(&self) -> bool {
-        self.lender.is_full() || self.pinned_bytes() > self.memory.budget().limit() / 8
+        // What is kept for scopes depends on how many threads other tests have.
+        let heap = self.memory.heap();
+        let kept = heap.floor(Party::Mutator) * heap.segment_bytes();
+        self.lender.is_full() || self.pinned_bytes() > self.memory.budget().limit().saturating_sub(2 * kept) / 8
     }
 
     fn numbers(&self, at: u16, count: u16) -> impl Iterator<Item = usize> + use<> {
