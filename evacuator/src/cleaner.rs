@@ -131,7 +131,7 @@ fn pass(memory: &Memory, log: &mut FarLog, most: usize) -> Result<Pass> {
     let (mut moves, mut outcome) = (Vec::new(), failed.map_or(Ok(()), Err));
     let victims: Vec<Sealed> = walks.iter().map(|walk| walk.victim).collect();
     walks.iter().for_each(|walk| walk.disown(memory));
-    let images = Images::of(&walks);
+    let images = Images::of(memory, &walks);
     for (number, bin) in images.plan(log).into_iter().enumerate() {
         if number > 0 && outcome.is_ok() {
             outcome = log.open_next(memory, Stream::Clean);
@@ -193,7 +193,7 @@ fn choose(memory: &Memory, log: &mut FarLog, most: usize) -> (Vec<Walk>, Option<
             continue;
         }
         walks.push(walk);
-        if !fits(log, &walks, has_pending && !is_pending) {
+        if !fits(memory, log, &walks, has_pending && !is_pending) {
             walks.pop();
             if !is_pending {
                 log.put_back(victim);
@@ -205,7 +205,7 @@ fn choose(memory: &Memory, log: &mut FarLog, most: usize) -> (Vec<Walk>, Option<
         && let Some(walk) = passed_over.into_iter().next()
     {
         walks.push(walk);
-        if !fits(log, &walks, has_pending) {
+        if !fits(memory, log, &walks, has_pending) {
             walks.clear();
         }
     }
@@ -213,8 +213,8 @@ fn choose(memory: &Memory, log: &mut FarLog, most: usize) -> (Vec<Walk>, Option<
 }
 
 /// Whether a pass may move what is alive in `walks`, by the second rule of the module's argument.
-fn fits(log: &FarLog, walks: &[Walk], beside_pending: bool) -> bool {
-    let images = Images::of(walks);
+fn fits(memory: &Memory, log: &FarLog, walks: &[Walk], beside_pending: bool) -> bool {
+    let images = Images::of(memory, walks);
     let kept = usize::from(beside_pending || walks.len() > 1);
     images.plan(log).len() - 1 <= log.free_segments().saturating_sub(kept)
 }
@@ -238,10 +238,12 @@ impl Image {
 struct Images(Vec<Image>);
 
 impl Images {
-    fn of(walks: &[Walk]) -> Self {
-        let alive =
-            |(walk, its): (usize, &Walk)| its.alive.iter().map(move |&(offset, header)| Image { walk, offset, header }).collect();
-        let mut images: Vec<Image> = walks.iter().enumerate().flat_map::<Vec<_>, _>(alive).collect();
+    fn of(memory: &Memory, walks: &[Walk]) -> Self {
+        let alive = |number: usize, walk: &Walk| -> Vec<Image> {
+            let image = |&(offset, header)| Image { walk: number, offset, header };
+            walk.images.iter().filter(|(offset, header)| walk.is_alive(memory, *offset, *header)).map(image).collect()
+        };
+        let mut images: Vec<Image> = walks.iter().enumerate().flat_map(|(number, walk)| alive(number, walk)).collect();
         // Stable, so that images of one size stay in the order in which they were written.
         images.sort_by_key(|image| std::cmp::Reverse(image.header.size));
         Images(images)
@@ -277,17 +279,8 @@ struct Walk {
     incarnation: u32,
     /// Offset and header of each.
     images: Vec<(usize, ImageHeader)>,
-    /// Those that have to be copied, as far as their slots said when the segment had been read. They can only become fewer: only a round makes objects absent.
-    alive: Vec<(usize, ImageHeader)>,
     /// Where no image was found, if the walk ended there.
     broken_at: Option<usize>,
-}
-
-/// Whether an image has to be copied, as far as its slot says now.
-fn is_alive(memory: &Memory, victim: Sealed, offset: usize, header: ImageHeader) -> bool {
-    let here = FarPlace::At(FarAddr::new(victim.id, offset));
-    let state = memory.slot_table().get(header.slot).map(|slot| slot.load().state());
-    matches!(state, Some(State::Absent(place) | State::Fetching(place)) if place == here)
 }
 
 /// Reads a segment.
@@ -319,16 +312,22 @@ impl Walk {
             images.push((offset, header));
             offset += image_bytes(header.size as usize);
         }
-        let alive = images.iter().copied().filter(|(offset, header)| is_alive(memory, victim, *offset, *header)).collect();
-        Ok(Walk { victim, bytes: read, incarnation, images, alive, broken_at })
+        Ok(Walk { victim, bytes: read, incarnation, images, broken_at })
     }
 
     /// Whether an object of one of the images is being fetched from here.
     fn is_held_up(&self, memory: &Memory) -> bool {
-        self.alive.iter().any(|(offset, header)| {
+        self.images.iter().any(|(offset, header)| {
             let here = FarPlace::At(FarAddr::new(self.victim.id, *offset));
             memory.slot_table().get(header.slot).is_some_and(|slot| slot.load().state() == State::Fetching(here))
         })
+    }
+
+    /// Whether the image has to be copied, as far as its slot says now. It can't become so later: only a round makes objects absent.
+    fn is_alive(&self, memory: &Memory, offset: usize, header: ImageHeader) -> bool {
+        let here = FarPlace::At(FarAddr::new(self.victim.id, offset));
+        let state = memory.slot_table().get(header.slot).map(|slot| slot.load().state());
+        matches!(state, Some(State::Absent(place) | State::Fetching(place)) if place == here)
     }
 
     /// Takes their far copies away from objects that are present.
