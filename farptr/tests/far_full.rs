@@ -153,11 +153,3 @@ fn what_exists_can_be_read_and_removed_when_far_memory_is_full_and_removing_make
     drop(map);
     assert_empty(&mem);
 }
-
-/// A server that lends less than the program was given is asked ahead, so that no more comes to exist than it has room for.
-#[test]
-fn a_server_that_lends_less_than_expected_is_found_out_in_time() {
-    let mem = FarMemory::builder().local_budget(4 << 20).server("embedded:capacity=16MiB").build();
-    let Ok(mem) = mem else { return };
-    drop(mem);
-}
