@@ -85,14 +85,15 @@ impl Evacuator {
 
     /// If free memory is below the low watermark, runs rounds until the high one is reached, or nothing more can be freed. The caller is in no scope.
     pub fn catch_up(&self, memory: &Arc<Memory>) {
-        let watermarks = memory.heap().watermarks();
         let wanted = memory.take_wanted().div_ceil(memory.heap().segment_bytes());
         if wanted == 0 && !memory.heap().is_low() {
             return;
         }
-        let enough = watermarks.high.max(wanted + watermarks.low).min(memory.heap().capacity());
+        // Asked for again after each round: what is kept for scopes may have become less, and evacuating up to the old mark would cost what is hot its place.
+        let watermarks = || memory.heap().watermarks();
+        let is_enough = |available: usize| available >= watermarks().high.max(wanted + watermarks().low).min(memory.heap().capacity());
         let mut barren = 0;
-        while memory.heap().available_segments(memory.budget()) < enough && barren < HOPELESS_ROUNDS {
+        while !is_enough(memory.heap().available_segments(memory.budget())) && barren < HOPELESS_ROUNDS {
             // The last other owner has gone: nobody needs room any more.
             if Arc::strong_count(memory) == 1 {
                 return;
@@ -104,7 +105,7 @@ impl Evacuator {
             barren = if outcome.is_progress() { 0 } else { barren + 1 };
             if barren > 0 {
                 std::thread::park_timeout(PAUSE);
-            } else if memory.heap().available_segments(memory.budget()) > watermarks.low {
+            } else if memory.heap().available_segments(memory.budget()) > watermarks().low {
                 std::thread::yield_now();
             }
         }
