@@ -61,6 +61,9 @@ const SEGMENTS_PER_PASS: usize = 4;
 /// of a small heap writes.
 pub const VICTIMS_PER_CALL: usize = 16;
 
+/// Free segments that a pass needs to have the choice of its victims: one to copy to, and one that is left.
+const FREE_FOR_A_PASS: usize = 2;
+
 /// Victims in one pass that are passed over because an image is being fetched. Each was read for nothing. Where so many are held up, the others are too.
 const PASSED_OVER: usize = 4;
 
@@ -80,8 +83,11 @@ pub fn clean(memory: &Memory, log: &mut FarLog) -> Result<usize> {
     log.reclaim(memory);
     let mut gained = 0;
     while log.wants_cleaning(memory) {
+        if log.free_segments() < FREE_FOR_A_PASS {
+            log.ask_again(memory);
+        }
         match pass(memory, log, SEGMENTS_PER_PASS) {
-            Ok(Pass { gained: 0, .. }) => break,
+            Ok(Pass { gained: 0, saved: 0, .. }) => break,
             Ok(pass) => gained += pass.gained,
             Err(error) => return if gained > 0 { Ok(gained) } else { Err(error) },
         }
@@ -122,11 +128,13 @@ struct Pass {
     victims: usize,
     /// Bytes of room more than before.
     gained: usize,
+    /// Bytes more than before that are alive or can be filled, of those in use. More than `gained` if a victim was emptied that is not free before its quarantine is over.
+    saved: u64,
 }
 
 /// Cleans up to `most` victims, with one wait for the writes of all.
 fn pass(memory: &Memory, log: &mut FarLog, most: usize) -> Result<Pass> {
-    let before = log.cleaning_room();
+    let (room, waste) = (log.cleaning_room(), log.wasted_bytes(memory));
     let (walks, failed) = choose(memory, log, most);
     let (mut moves, mut outcome) = (Vec::new(), failed.map_or(Ok(()), Err));
     let victims: Vec<Sealed> = walks.iter().map(|walk| walk.victim).collect();
@@ -158,12 +166,13 @@ fn pass(memory: &Memory, log: &mut FarLog, most: usize) -> Result<Pass> {
     log.reclaim(memory);
     victims.iter().for_each(|victim| log.end_of_victim(memory, *victim));
     outcome.and(drained.error.map_or(Ok(()), Err))?;
-    let gained = log.cleaning_room().saturating_sub(before);
+    let gained = log.cleaning_room().saturating_sub(room);
+    let saved = waste.saturating_sub(log.wasted_bytes(memory));
     // Not if something is left only because it is being fetched.
-    if gained == 0 && !victims.is_empty() && log.pending().is_empty() {
+    if gained == 0 && saved == 0 && !victims.is_empty() && log.pending().is_empty() {
         log.end_in_vain(memory);
     }
-    Ok(Pass { victims: victims.len(), gained })
+    Ok(Pass { victims: victims.len(), gained, saved })
 }
 
 /// Chooses and reads the victims of a pass: the pending ones, then those with the least alive, as far as there is room for them. If reading failed, what was

@@ -530,6 +530,12 @@ impl FarLog {
         self.free.len() * FAR_SEGMENT_BYTES + self.rest(Stream::Clean)
     }
 
+    /// Bytes of the used segments that are dead, tail waste included: all but what is alive and what can still be filled.
+    pub fn wasted_bytes(&self, memory: &Memory) -> u64 {
+        let rest = self.rest(Stream::WriteBack) + self.rest(Stream::Clean);
+        memory.far().used_bytes().saturating_sub(memory.far().live_bytes() + rest as u64)
+    }
+
     fn live(memory: &Memory, id: FarSegmentId) -> usize {
         memory.far().with_segment(id, |_, segment| segment.live_bytes()).unwrap_or(0)
     }

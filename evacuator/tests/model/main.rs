@@ -18,13 +18,14 @@ mod world;
 
 use farptr_evacuator::round::Mercy;
 use farptr_runtime::memory::Stats;
-use farptr_runtime::scope::AccessHint;
+use farptr_runtime::scope::{AccessHint, Scope};
 use lender::{Done, Order, Trouble};
 use objects::Action;
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 use std::alloc::Layout;
 use std::cell::RefCell;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use world::{Setting, Step, World};
 
 /// Steps between two looks at every byte.
@@ -163,6 +164,15 @@ impl Happened {
     }
 }
 
+/// One test at a time, on a thread that is known: what a memory keeps for scopes follows from the threads of the process, and a script must do the same whenever
+/// it is run.
+fn turn() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    drop(Scope::enter());
+    turn
+}
+
 fn run(setting: Setting, steps: &[Step], happened: &RefCell<Happened>) {
     let world = World::new(setting);
     for (number, step) in steps.iter().enumerate() {
@@ -174,6 +184,7 @@ fn run(setting: Setting, steps: &[Step], happened: &RefCell<Happened>) {
 
 /// Runs `cases` cases, or as many as the environment asks for.
 fn agree(name: &'static str, cases: u32, step: impl Strategy<Value = Step>) -> Happened {
+    let _turn = turn();
     let asked = ProptestConfig::default();
     let cases = if std::env::var_os("PROPTEST_CASES").is_some() { asked.cases } else { cases };
     let config = ProptestConfig {

@@ -20,6 +20,7 @@ fn new(far_segments: usize, count: u8) -> Step {
 }
 
 fn play(steps: impl IntoIterator<Item = Step>, troubles: u32) {
+    let _turn = crate::turn();
     let world = World::new(SETTING);
     for step in steps {
         world.step(&step);
@@ -49,4 +50,25 @@ fn segment_is_not_used_again_while_a_write_to_it_is_in_flight() {
 fn writer_of_a_large_object_does_not_wait_for_a_server() {
     let write = Action::Write { at: 0, count: 1, from: 100, seed: 3, hint: AccessHint::Normal };
     play([new(3, 1), Step::Between(0, write), Step::Round(Mercy::None)], 0);
+}
+
+/// So many far segments, in each of which a write fails behind `count` objects of `size` bytes, and the cleaner after that.
+fn clean_behind_failures(segments: u32, size: usize, count: u8) {
+    let new = |count| Step::Act(Action::New { layout: Layout::from_size_align(size, 8).unwrap(), count, seed: 7 });
+    let leave = || [Step::Seal, Step::Round(Mercy::None)];
+    let fails = || Step::Trouble(0, Trouble::Fails(Done::Nothing));
+    let one = || [new(count)].into_iter().chain(leave()).chain([new(1), fails()]).chain(leave());
+    play((0..segments).flat_map(|_| one()).chain([Step::Clean]), segments);
+}
+
+/// A victim that is emptied is in quarantine, not free. The cleaner took that for no gain, and left the others as they were.
+#[test]
+fn what_goes_into_quarantine_is_a_gain() {
+    clean_behind_failures(12, 8 << 10, 1);
+}
+
+/// As many victims as fit one free segment went into quarantine, and then none was free: the cleaner stopped, though the lender would have lent more.
+#[test]
+fn cleaner_borrows_a_segment_to_copy_to() {
+    clean_behind_failures(24, 32 << 10, 2);
 }
