@@ -49,10 +49,13 @@ use std::ops::{Deref, DerefMut};
 ///     sum += at.value;
 /// }
 /// assert_eq!(sum, 4_999_950_000);
-/// # drop(at);
-/// # // Its own drop would go down the list, a call for each node.
-/// # let mut rest = Some(head);
-/// # while let Some(node) = rest { rest = node.into_inner().next; }
+/// drop(at);
+///
+/// // The list's own drop would go down it, a call for each node, and overflow the stack.
+/// let mut rest = Some(head);
+/// while let Some(node) = rest {
+///     rest = node.into_inner().next;
+/// }
 /// # Ok::<(), farptr::Error>(())
 /// ```
 pub struct Cursor<'a, T: ?Sized + FarPointee> {

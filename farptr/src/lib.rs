@@ -38,6 +38,43 @@
 //!
 //! Methods that panic when far memory fails have a `try_` twin that returns the [`Error`].
 //!
+//! Everything is shared between threads as what `std` has: `&RemVec<T>` reads from any number of them. Each opens its own scope, and refreshes it where it needs none of its references any more:
+//!
+//! ```
+//! use farptr::{FarMemory, RemVec};
+//!
+//! let mem = FarMemory::builder().local_budget(4 << 20).build()?;
+//! let mut numbers = RemVec::new_in(&mem);
+//! for n in 0..1_000_000_u64 {
+//!     numbers.try_push(n)?; // 8 MB
+//! }
+//! let sum_of = |part: usize| {
+//!     let (mut scope, mut sum) = (farptr::scope(), 0);
+//!     for n in (part..numbers.len()).step_by(1000) {
+//!         sum += numbers.get(n, &scope).unwrap();
+//!         scope.refresh();
+//!     }
+//!     sum
+//! };
+//! let sum: u64 = std::thread::scope(|threads| {
+//!     let parts = [0, 1, 2, 3].map(|part| threads.spawn(move || sum_of(part)));
+//!     parts.into_iter().map(|part| part.join().unwrap()).sum()
+//! });
+//! assert_eq!(sum, 4 * 499_500_000 + 1000 * 6);
+//! # Ok::<(), farptr::Error>(())
+//! ```
+//!
+//! # What to use instead
+//! | of | here | |
+//! |---|---|---|
+//! | `Box<T>`, `Box<[T]>`, `Arc<str>` | [`RemBox`] of the same | inside other far objects, too |
+//! | `Vec<T>` | [`RemVec`] | owned by the program. Inside an object `RemBox<[T]>`, or a list of boxes of some elements each: `Vec` is refused there |
+//! | `HashMap<K, V>` | [`RemHashMap`] | owned by the program |
+//! | `String` in an object | `RemBox<str>`, or `[u8; N]` if it is short | |
+//! | `String` as a key | `[u8; N]`, filled up with zeros; if keys are long, a 128-bit hash of the text, and the text as `RemBox<str>` in the value | a `RemBox` is no key: hashing one would fetch it |
+//! | `HashMap<String, Vec<u32>>` | `RemHashMap<[u8; 24], List>`, a `List` being a count and an `Option<RemBox<Node>>`, a `Node` some 60 numbers and the next | what is added to a list touches one node |
+//! | `Cell`, `RefCell`, `Mutex` | the same around the collection | nothing inside an object may change through `&` |
+//!
 //! # Soundness
 //! Safe code can't make a reference outlive its scope or its owner, alias a mutable one, or keep one while its object moves: references borrow both. A
 //! server can lose data, and then the deref is an error. It must be trusted not to forge data, which is checked against accidents only.

@@ -19,6 +19,9 @@ use std::mem::{ManuallyDrop, MaybeUninit};
 ///
 /// Unlike `Box` it does not implement `Deref`: a deref can fail, and needs a scope. Methods that panic on failure have a `try_` twin.
 ///
+/// **Long chains.** Dropping a box drops what its value owns, a call for each, as with `Box`. A list of tens of thousands of nodes overflows the stack, which ends the process. Take such a list apart in a loop:
+/// `while let Some(node) = rest { rest = node.into_inner().next; }`, as in the example of [`Cursor`](crate::Cursor).
+///
 /// ```
 /// use farptr::{FarMemory, RemBox};
 ///
@@ -219,6 +222,9 @@ impl<T: ?Sized + FarPointee> RemBox<T> {
 
     /// Calls `f` with the value, in a scope of its own. Waits for local memory if need be.
     ///
+    /// Where `f` needs local memory itself, to insert into a map say, it can't wait for it: its scope keeps evacuation from going on. Copy out what is needed, and insert afterwards. (A value that
+    /// may own far objects is pinned instead, without a scope.)
+    ///
     /// # Panics
     /// If the value can't be had: see [`try_with`](RemBox::try_with).
     #[track_caller]
@@ -232,13 +238,13 @@ impl<T: ?Sized + FarPointee> RemBox<T> {
     /// lately, and its bytes are mapped in this process. [`Stats::bypassed_objects`](crate::Stats::bypassed_objects) counts these.
     ///
     /// # Errors
-    /// `OutOfLocalMemory` if none is freed in time; `Transport` and `Corrupt` if the value can't be fetched.
+    /// `OutOfLocalMemory` if none is freed in time, or if a scope has kept evacuation from going on for longer than the timeout already; `Transport` and `Corrupt` if the value can't be fetched.
     pub fn try_with<R>(&self, f: impl FnOnce(&T) -> R) -> Result<R> {
         // SAFETY: `&self` is borrowed during the call.
         unsafe { self.handle.look(Nests::of::<T>(), f) }
     }
 
-    /// Calls `f` with the value for writing, in a scope of its own.
+    /// Calls `f` with the value for writing, in a scope of its own. Waits for local memory if need be.
     ///
     /// # Panics
     /// If the value can't be had: see [`try_with_mut`](RemBox::try_with_mut).
@@ -257,7 +263,7 @@ impl<T: ?Sized + FarPointee> RemBox<T> {
     }
 
     /// Holds the value locally without a scope, for long reads: it does not move until the pin is dropped. Pinned memory can't be
-    /// evacuated, so pin little.
+    /// evacuated, so pin little: about half of the budget at most, since evacuation, scopes and slots need their part of it too.
     ///
     /// # Panics
     /// If the value can't be had: see [`try_pin`](RemBox::try_pin).
@@ -346,7 +352,7 @@ impl<T: ?Sized + FarPointee> RemBox<T> {
 
 impl<T: ?Sized + FarPointee> Drop for RemBox<T> {
     /// Drops the value, wherever it is: a far one that has something to drop is fetched, into ordinary memory. If that fails, what it owns is
-    /// leaked and counted in `Stats::lost_drops`.
+    /// leaked and counted in `Stats::lost_drops`. A long chain of boxes is to be taken apart first: see [`RemBox`].
     fn drop(&mut self) {
         struct FreeSlot<T: ?Sized + FarPointee>(Handle<T>);
         impl<T: ?Sized + FarPointee> Drop for FreeSlot<T> {

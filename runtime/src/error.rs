@@ -30,7 +30,7 @@ pub enum Error {
     },
     /// Local memory ran out while this thread has a dereference scope open, which forbids evacuation to go on.
     #[error(
-        "dereference scope exhausted: {needed} bytes needed, and this thread's scope holds {held} of its share of {share} bytes while local memory is full{others}; end or refresh scopes more often, or raise the local budget of {budget} bytes"
+        "dereference scope exhausted: {needed} bytes needed, and this thread's scope holds {held} of its share of {share} bytes while local memory is full{others}; end or refresh scopes more often (a closure of `with` is one, too), or raise the local budget of {budget} bytes"
     )]
     ScopeExhausted {
         /// Bytes the operation needed.

@@ -212,7 +212,8 @@ impl<T: Far> RemVec<T> {
         Ok(Some(unsafe { &mut *self.chunks.element_mut(index, scope)? }))
     }
 
-    /// Calls `f` with element `index`, in a scope of its own; `None` past the end. Waits for local memory if need be.
+    /// Calls `f` with element `index`, in a scope of its own; `None` past the end. Waits for local memory if need be. What `f` itself does in that scope can't wait: see
+    /// [`RemBox::with`](crate::RemBox::with).
     ///
     /// # Panics
     /// If the element can't be had: see [`try_with`](RemVec::try_with).
@@ -237,7 +238,7 @@ impl<T: Far> RemVec<T> {
         unsafe { chunk.look(Nests::of::<T>(), |slice| f(slice.get_unchecked(at).assume_init_ref())).map(Some) }
     }
 
-    /// Calls `f` with element `index` for writing, in a scope of its own; `None` past the end.
+    /// Calls `f` with element `index` for writing, in a scope of its own; `None` past the end. Waits for local memory if need be.
     ///
     /// # Panics
     /// If the element can't be had: see [`try_with_mut`](RemVec::try_with_mut).

@@ -15,6 +15,7 @@ impl Memory {
     /// Why nothing more can be evacuated although `needed` bytes are missing, and what would help. For the moment after rounds have freed nothing.
     pub fn why_nothing_leaves(&self, needed: usize) -> Cow<'static, str> {
         let metadata = self.metadata_bytes();
+        let kept = self.heap.floor(Party::Mutator) * self.heap.segment_bytes();
         if metadata.saturating_add(needed) > self.budget.limit() / METADATA_SHARE && metadata > self.budget.limit() / PINS_SHARE {
             return format!(
                 "{metadata} of these are slots and tables, which never leave; keep fewer and larger objects, or maps with fewer entries"
@@ -24,11 +25,12 @@ impl Memory {
         let (held, segments) = (self.heap.pins().held(), self.heap.capacity());
         if held > segments / PINS_SHARE {
             let bytes = held * self.heap.segment_bytes();
-            return format!("{bytes} of these are {held} of {segments} segments that hold pinned objects; keep less pinned")
-                .into();
+            return format!(
+                "{bytes} bytes are {held} of {segments} segments that hold pinned objects, {metadata} are slots and tables, and {kept} are kept for evacuation and for dereferences in scopes; keep less pinned"
+            )
+            .into();
         }
         if self.budget.used().saturating_add(needed) <= self.budget.limit() {
-            let kept = self.heap.floor(Party::Mutator) * self.heap.segment_bytes();
             return format!("{kept} of the budget are kept for evacuation and for dereferences in scopes").into();
         }
         "everything local is pinned or in use; keep less pinned, and scopes shorter".into()
