@@ -254,6 +254,39 @@ fn killed_server_is_an_error_and_what_is_local_stays_readable() {
     assert!(started.elapsed() < Duration::from_secs(30));
 }
 
+/// Two programs share a server, so that each gets less than the server has. How much is known when it has refused, and must be known before local memory is full of what can't leave.
+#[test]
+fn a_server_that_lends_less_than_it_has_is_found_out_in_time() {
+    for start in KINDS {
+        let server = start("64MiB");
+        let (first, second) = (server.memory(4 << 20), server.memory(4 << 20));
+        let pages = |mem: &FarMemory, most: usize| -> Vec<RemBox<[u64; 512]>> {
+            (0..most).map_while(|n| RemBox::try_new_in([n as u64; 512], mem).ok()).collect()
+        };
+        let of_first = pages(&first, (48 << 20) / 4096);
+        assert_eq!(of_first.len(), (48 << 20) / 4096);
+        let mut of_second = pages(&second, 1 << 20);
+        let refused = RemBox::try_new_in([0_u64; 512], &second).map(drop);
+        assert!(matches!(refused, Err(Error::FarMemoryFull { .. })), "{refused:?}");
+        let (borrowed, held) = (second.stats().far_borrowed_bytes, of_second.len() as u64 * 4096);
+        assert!(borrowed >= 8 << 20 && held > borrowed * 9 / 10, "{held} of {borrowed}");
+        let mut next = numbers(5);
+        for step in 0..4 * of_second.len() {
+            let number = next() as usize % of_second.len();
+            let page = &mut of_second[number];
+            let outcome = if step % 2 == 0 {
+                page.try_with_mut(|page| page[1] += 1)
+            } else {
+                page.try_with(|page| assert_eq!(page[0], number as u64))
+            };
+            outcome.unwrap_or_else(|error| panic!("step {step}: {error}"));
+        }
+        drop((of_first, of_second));
+        assert_empty(&first);
+        assert_empty(&second);
+    }
+}
+
 #[test]
 fn full_server_is_an_error_that_names_it() {
     let server = Farmemd::start("2MiB");
