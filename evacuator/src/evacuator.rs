@@ -91,7 +91,8 @@ impl Evacuator {
         }
         // Asked for again after each round: what is kept for scopes may have become less, and evacuating up to the old mark would cost what is hot its place.
         let watermarks = || memory.heap().watermarks();
-        let is_enough = |available: usize| available >= watermarks().high.max(wanted + watermarks().low).min(memory.heap().capacity());
+        let is_enough =
+            |available: usize| available >= watermarks().high.max(wanted + watermarks().low).min(memory.heap().capacity());
         let mut barren = 0;
         while !is_enough(memory.heap().available_segments(memory.budget())) && barren < HOPELESS_ROUNDS {
             // The last other owner has gone: nobody needs room any more.

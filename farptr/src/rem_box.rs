@@ -4,7 +4,7 @@ use crate::memory::FarMemory;
 use crate::object::{self, Handle, Nests};
 use crate::pin::{Pinned, PinnedMut};
 use crate::pointee::FarPointee;
-use crate::{Far, Scope};
+use crate::{Far, Scope, ok};
 use farptr_runtime::Result;
 use farptr_runtime::memory::Memory;
 use std::fmt;
@@ -56,7 +56,7 @@ impl<T: Far> RemBox<T> {
     /// If it does not fit the local budget: see [`try_new_in`](RemBox::try_new_in).
     #[track_caller]
     pub fn new_in(value: T, memory: &FarMemory) -> Self {
-        Self::try_new_in(value, memory).unwrap_or_else(|error| panic!("{error}"))
+        ok(Self::try_new_in(value, memory))
     }
 
     /// As [`new_in`](RemBox::new_in); waits for evacuation if need be.
@@ -75,7 +75,10 @@ impl<T: Far> RemBox<T> {
     /// If it can't be fetched: see [`try_into_inner`](RemBox::try_into_inner).
     #[track_caller]
     pub fn into_inner(self) -> T {
-        self.try_into_inner().unwrap_or_else(|(_, error)| panic!("{error}"))
+        match self.try_into_inner() {
+            Ok(value) => value,
+            Err((_, error)) => crate::failed(&error),
+        }
     }
 
     /// The value, moved out; takes no local memory.
@@ -103,7 +106,7 @@ impl<T: Far + Copy> RemBox<[T]> {
     /// If it does not fit the local budget: see [`try_from_slice_in`](RemBox::try_from_slice_in).
     #[track_caller]
     pub fn from_slice_in(slice: &[T], memory: &FarMemory) -> Self {
-        Self::try_from_slice_in(slice, memory).unwrap_or_else(|error| panic!("{error}"))
+        ok(Self::try_from_slice_in(slice, memory))
     }
 
     /// A copy of `slice` in far memory.
@@ -139,7 +142,7 @@ impl RemBox<str> {
     /// If it does not fit the local budget: see [`try_from_str_in`](RemBox::try_from_str_in).
     #[track_caller]
     pub fn from_str_in(text: &str, memory: &FarMemory) -> Self {
-        Self::try_from_str_in(text, memory).unwrap_or_else(|error| panic!("{error}"))
+        ok(Self::try_from_str_in(text, memory))
     }
 
     /// A copy of `text` in far memory.
@@ -229,7 +232,7 @@ impl<T: ?Sized + FarPointee> RemBox<T> {
     /// If the value can't be had: see [`try_with`](RemBox::try_with).
     #[track_caller]
     pub fn with<R>(&self, f: impl FnOnce(&T) -> R) -> R {
-        self.try_with(f).unwrap_or_else(|error| panic!("{error}"))
+        ok(self.try_with(f))
     }
 
     /// Calls `f` with the value, in a scope of its own. Waits for local memory if need be.
@@ -250,7 +253,7 @@ impl<T: ?Sized + FarPointee> RemBox<T> {
     /// If the value can't be had: see [`try_with_mut`](RemBox::try_with_mut).
     #[track_caller]
     pub fn with_mut<R>(&mut self, f: impl FnOnce(&mut T) -> R) -> R {
-        self.try_with_mut(f).unwrap_or_else(|error| panic!("{error}"))
+        ok(self.try_with_mut(f))
     }
 
     /// Calls `f` with the value for writing, in a scope of its own. Waits for local memory if need be.
@@ -269,7 +272,7 @@ impl<T: ?Sized + FarPointee> RemBox<T> {
     /// If the value can't be had: see [`try_pin`](RemBox::try_pin).
     #[track_caller]
     pub fn pin(&self) -> Pinned<'_, T> {
-        self.try_pin().unwrap_or_else(|error| panic!("{error}"))
+        ok(self.try_pin())
     }
 
     /// Holds the value locally without a scope.
@@ -288,7 +291,7 @@ impl<T: ?Sized + FarPointee> RemBox<T> {
     /// If the value can't be had: see [`try_pin_mut`](RemBox::try_pin_mut).
     #[track_caller]
     pub fn pin_mut(&mut self) -> PinnedMut<'_, T> {
-        self.try_pin_mut().unwrap_or_else(|error| panic!("{error}"))
+        ok(self.try_pin_mut())
     }
 
     /// Holds the value locally without a scope, for writing.

@@ -23,7 +23,7 @@ pub(crate) fn far(input: &DeriveInput) -> Result<TokenStream> {
         generics.make_where_clause().predicates.extend(predicates);
     }
     let (impl_generics, ty_generics, where_clause) = generics.split_for_impl();
-    let checks = checks(input, &far)?;
+    let checks = checks(input)?;
 
     Ok(quote! {
         const _: () = {
@@ -87,9 +87,9 @@ fn refuse_lifetimes(input: &DeriveInput) -> Result<()> {
 }
 
 /// Statements that take `self` apart and check each field.
-fn checks(input: &DeriveInput, far: &Path) -> Result<TokenStream> {
+fn checks(input: &DeriveInput) -> Result<TokenStream> {
     match &input.data {
-        Data::Struct(data) if is_packed(&input.attrs)? => Ok(packed(&data.fields, far)),
+        Data::Struct(data) if is_packed(&input.attrs)? => Ok(packed(&data.fields)),
         Data::Struct(data) => {
             let arm = arm(quote!(Self), &data.fields);
             Ok(quote!(match *self { #arm }))
@@ -122,15 +122,14 @@ fn arm(path: TokenStream, fields: &Fields) -> TokenStream {
     quote!(#path { #(#members: ref #bindings),* } => { #(#checks)* })
 }
 
-/// Fields of a packed struct can't be borrowed, so they are named in the pattern and checked by the type as written.
-fn packed(fields: &Fields, far: &Path) -> TokenStream {
+/// Fields of a packed struct can't be borrowed, so they are named in the pattern, and a raw pointer to each says what it is.
+fn packed(fields: &Fields) -> TokenStream {
     let members = fields.members();
-    let checks = fields.iter().map(|field| {
+    let checks = fields.iter().zip(fields.members()).map(|(field, member)| {
         let ty = &field.ty;
-        quote_spanned!(ty.span()=> type_is_far::<#ty>();)
+        quote_spanned!(ty.span()=> _is_far::<#ty>(&raw const self.#member);)
     });
     quote! {
-        fn type_is_far<FieldType: ?::core::marker::Sized + #far>() {}
         let Self { #(#members: _),* } = self;
         #(#checks)*
     }

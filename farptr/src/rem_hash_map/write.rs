@@ -214,6 +214,7 @@ pub(super) fn value_of<K, V>((key, value): (K, V)) -> V {
 impl<K: Far + Eq + Hash, V: Far, S: BuildHasher> Extend<(K, V)> for RemHashMap<K, V, S> {
     /// # Panics
     /// If one can't be inserted: see [`try_extend`](RemHashMap::try_extend).
+    #[track_caller]
     fn extend<I: IntoIterator<Item = (K, V)>>(&mut self, iter: I) {
         ok(self.try_extend(iter));
     }
@@ -222,6 +223,7 @@ impl<K: Far + Eq + Hash, V: Far, S: BuildHasher> Extend<(K, V)> for RemHashMap<K
 impl<'a, K: Far + Eq + Hash + Copy, V: Far + Copy, S: BuildHasher> Extend<(&'a K, &'a V)> for RemHashMap<K, V, S> {
     /// # Panics
     /// If one can't be inserted: see [`try_extend`](RemHashMap::try_extend).
+    #[track_caller]
     fn extend<I: IntoIterator<Item = (&'a K, &'a V)>>(&mut self, iter: I) {
         ok(self.try_extend(iter.into_iter().map(|(key, value)| (*key, *value))));
     }

@@ -120,6 +120,10 @@ impl<T: Far> Chunks<T> {
         if len < self.capacity() {
             return Ok(());
         }
+        // Nothings take no memory, so they can run out of numbers only.
+        if len == usize::MAX {
+            return Err(Error::CapacityOverflow { what: "a RemVec", asked: u64::MAX, limit: usize::MAX as u64 });
+        }
         if self.slots.len() == 1 && self.first < self.per_chunk() {
             return self.grow_first((self.first * 2).min(self.per_chunk()));
         }

@@ -3,7 +3,7 @@
 use super::chunks::{CHUNK_BYTES, Chunk, Chunks};
 use crate::memory::FarMemory;
 use crate::object::{Nests, Unpin};
-use crate::{Far, Scope};
+use crate::{Far, Scope, ok};
 use farptr_runtime::Result;
 use farptr_runtime::memory::{Bypass, SHORT_SCAN};
 use std::fmt;
@@ -94,7 +94,7 @@ impl<T: Far> RemVec<T> {
     /// If there is none: see [`try_reserve`](RemVec::try_reserve).
     #[track_caller]
     pub fn reserve(&mut self, additional: usize) {
-        self.try_reserve(additional).unwrap_or_else(|error| panic!("{error}"));
+        ok(self.try_reserve(additional));
     }
 
     /// Appends an element.
@@ -137,7 +137,7 @@ impl<T: Far> RemVec<T> {
     /// If it can't be fetched: see [`try_pop`](RemVec::try_pop).
     #[track_caller]
     pub fn pop(&mut self) -> Option<T> {
-        self.try_pop().unwrap_or_else(|error| panic!("{error}"))
+        ok(self.try_pop())
     }
 
     /// Removes the last element.
@@ -219,7 +219,7 @@ impl<T: Far> RemVec<T> {
     /// If the element can't be had: see [`try_with`](RemVec::try_with).
     #[track_caller]
     pub fn with<R>(&self, index: usize, f: impl FnOnce(&T) -> R) -> Option<R> {
-        self.try_with(index, f).unwrap_or_else(|error| panic!("{error}"))
+        ok(self.try_with(index, f))
     }
 
     /// Calls `f` with element `index`, in a scope of its own; `None` past the end. Waits for local memory if need be.
@@ -244,7 +244,7 @@ impl<T: Far> RemVec<T> {
     /// If the element can't be had: see [`try_with_mut`](RemVec::try_with_mut).
     #[track_caller]
     pub fn with_mut<R>(&mut self, index: usize, f: impl FnOnce(&mut T) -> R) -> Option<R> {
-        self.try_with_mut(index, f).unwrap_or_else(|error| panic!("{error}"))
+        ok(self.try_with_mut(index, f))
     }
 
     /// Calls `f` with element `index` for writing, in a scope of its own; `None` past the end. Waits for local memory if need be.
@@ -347,7 +347,7 @@ impl<T: Far> RemVec<T> {
     /// If the range is out of bounds, or a chunk can't be had: see [`try_for_each_slice`](RemVec::try_for_each_slice).
     #[track_caller]
     pub fn for_each_slice(&self, range: impl RangeBounds<usize>, f: impl FnMut(usize, &[T])) {
-        self.try_for_each_slice(range, f).unwrap_or_else(|error| panic!("{error}"));
+        ok(self.try_for_each_slice(range, f));
     }
 
     /// As [`for_each_slice`](RemVec::for_each_slice).
@@ -357,6 +357,7 @@ impl<T: Far> RemVec<T> {
     ///
     /// # Panics
     /// If the range is out of bounds.
+    #[track_caller]
     pub fn try_for_each_slice(&self, range: impl RangeBounds<usize>, mut f: impl FnMut(usize, &[T])) -> Result<()> {
         // Whatever the elements are: it may well fill another collection, and a pin for each chunk costs next to nothing.
         let nests = Nests::FarObjects;
@@ -376,7 +377,7 @@ impl<T: Far> RemVec<T> {
     /// If the range is out of bounds, or a chunk can't be had: see [`try_for_each_slice_mut`](RemVec::try_for_each_slice_mut).
     #[track_caller]
     pub fn for_each_slice_mut(&mut self, range: impl RangeBounds<usize>, f: impl FnMut(usize, &mut [T])) {
-        self.try_for_each_slice_mut(range, f).unwrap_or_else(|error| panic!("{error}"));
+        ok(self.try_for_each_slice_mut(range, f));
     }
 
     /// As [`try_for_each_slice`](RemVec::try_for_each_slice), for writing.
@@ -386,6 +387,7 @@ impl<T: Far> RemVec<T> {
     ///
     /// # Panics
     /// If the range is out of bounds.
+    #[track_caller]
     pub fn try_for_each_slice_mut(&mut self, range: impl RangeBounds<usize>, mut f: impl FnMut(usize, &mut [T])) -> Result<()> {
         // Whatever the elements are: it may well fill another collection, and a pin for each chunk costs next to nothing.
         let nests = Nests::FarObjects;
@@ -510,6 +512,7 @@ impl<T: Far> RemVec<T> {
     ///
     /// # Panics
     /// If `index` is out of bounds.
+    #[track_caller]
     pub fn try_swap_remove(&mut self, index: usize) -> Result<T> {
         assert!(index < self.len, "swap_remove index {index} is out of bounds of a RemVec of length {}", self.len);
         if index == self.len - 1 {
@@ -536,7 +539,7 @@ impl<T: Far> RemVec<T> {
     /// If `index` is out of bounds, or a chunk can't be had.
     #[track_caller]
     pub fn swap_remove(&mut self, index: usize) -> T {
-        self.try_swap_remove(index).unwrap_or_else(|error| panic!("{error}"))
+        ok(self.try_swap_remove(index))
     }
 
     /// Appends the elements of an iterator.
@@ -555,7 +558,7 @@ impl<T: Far + Copy> RemVec<T> {
     /// If there is no memory: see [`try_extend_from_slice`](RemVec::try_extend_from_slice).
     #[track_caller]
     pub fn extend_from_slice(&mut self, slice: &[T]) {
-        self.try_extend_from_slice(slice).unwrap_or_else(|error| panic!("{error}"));
+        ok(self.try_extend_from_slice(slice));
     }
 
     /// Appends copies of the elements of a slice, a chunk at a time.
@@ -575,7 +578,7 @@ impl<T: Far + Copy> RemVec<T> {
             }
             let (chunk, at) = self.chunks.split(self.len);
             let chunk = self.chunks.chunk(chunk);
-            let count = slice.len().min(chunk.meta - at);
+            let count = slice.len().min(chunk.meta - at).min(usize::MAX - self.len);
             // SAFETY: borrowed exclusively during the call.
             unsafe {
                 chunk.with_mut(Nests::Nothing, |to| {
@@ -617,8 +620,9 @@ pub(super) unsafe fn init_mut<T>(slice: &mut [MaybeUninit<T>]) -> &mut [T] {
 impl<T: Far> Extend<T> for RemVec<T> {
     /// # Panics
     /// If there is no memory: see [`RemVec::try_extend`].
+    #[track_caller]
     fn extend<I: IntoIterator<Item = T>>(&mut self, elements: I) {
-        self.try_extend(elements).unwrap_or_else(|error| panic!("{error}"));
+        ok(self.try_extend(elements));
     }
 }
 

@@ -199,3 +199,23 @@ fn iterating_borrows_one_scope() {
     let all: Vec<u16> = far.iter(&scope).map(|v| *v.unwrap()).collect();
     assert_eq!(all, (0..1000).collect::<Vec<u16>>());
 }
+
+/// Nothings take no memory, so that only their number has an end. It came round to zero.
+#[test]
+fn nothings_are_counted_up_to_the_last_number() {
+    let mem = memory(1 << 20);
+    let mut nothings = RemVec::new_in(&mem);
+    nothings.extend_from_slice(&[(); usize::MAX - 2]);
+    nothings.push(());
+    assert_eq!(nothings.len(), usize::MAX - 1);
+    let too_many = nothings.try_extend_from_slice(&[(); 3]);
+    assert!(matches!(too_many, Err(Error::CapacityOverflow { .. })), "{too_many:?}");
+    assert_eq!(nothings.len(), usize::MAX);
+    assert!(matches!(nothings.try_push(()), Err(Error::CapacityOverflow { .. })));
+    assert!(matches!(nothings.try_extend([()]), Err(Error::CapacityOverflow { .. })));
+    assert!(matches!(nothings.try_reserve(1), Err(Error::CapacityOverflow { .. })));
+    assert_eq!(nothings.pop(), Some(()));
+    assert_eq!(nothings.len(), usize::MAX - 1);
+    drop(nothings);
+    assert_empty(&mem);
+}
