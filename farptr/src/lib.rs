@@ -64,6 +64,8 @@
 //! # Ok::<(), farptr::Error>(())
 //! ```
 //!
+//! In the child of a fork, far memory is its parent's: what leaves the fast path is [`Error::Forked`], and drops leave everything as it is.
+//!
 //! # What to use instead
 //! | of | here | |
 //! |---|---|---|

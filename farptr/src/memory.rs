@@ -13,7 +13,7 @@ use farptr_runtime::transport::auto::{self, AutoConfig};
 use farptr_runtime::transport::embedded::{EmbeddedConfig, EmbeddedTransport};
 use farptr_runtime::transport::shm::{ShmConfig, ShmTransport};
 use farptr_runtime::transport::tcp::{TcpConfig, TcpTransport};
-use farptr_runtime::{Error, Result, TransportError};
+use farptr_runtime::{Error, Result, TransportError, forked};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -38,6 +38,12 @@ struct Inner {
     evacuator: Arc<Evacuator>,
     embedded: Vec<Arc<EmbeddedTransport>>,
     shards: Shards,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.memory.leave_to_parent();
+    }
 }
 
 /// Sets up a [`FarMemory`]. What is not set here comes from the environment, then from `farptr.toml`, then from defaults.
@@ -199,8 +205,9 @@ impl Builder {
     /// Connects to the servers and starts the evacuator.
     ///
     /// # Errors
-    /// `Config` if a setting is wrong, and says which and where it came from; `Transport` if a server can't be reached.
+    /// `Config` if a setting is wrong, and says which and where it came from; `Transport` if a server can't be reached; `Forked` in the child of a fork of a process that uses far memory.
     pub fn build(self) -> Result<FarMemory> {
+        forked::check()?;
         FarMemory::with_settings(&self.settings.resolve()?, &self.ways)
     }
 }
@@ -315,6 +322,7 @@ impl FarMemory {
         Fut: Future + 'static,
         Fut::Output: Send + 'static,
     {
+        forked::check()?;
         self.inner.shards.spawn(shard, make)
     }
 
@@ -343,6 +351,7 @@ impl FarMemory {
     /// # Errors
     /// If a server fails.
     pub fn evacuate_all(&self) -> Result<()> {
+        forked::check()?;
         self.inner.evacuator.evacuate_all(&self.inner.memory)
     }
 
@@ -360,6 +369,7 @@ impl FarMemory {
     /// # Errors
     /// If a server can't be told.
     pub fn trim(&self) -> Result<()> {
+        forked::check()?;
         self.inner.evacuator.trim(&self.inner.memory)
     }
 }

@@ -10,6 +10,7 @@
 //! waiting anyway.
 
 use crate::pointee::FarPointee;
+use farptr_runtime::forked;
 use farptr_runtime::memory::{Bypass, Intent, Memory, Origin, Route};
 use farptr_runtime::scope::{AccessHint, Hinted, Scope, in_scope};
 use farptr_runtime::steps;
@@ -296,6 +297,7 @@ impl<T: ?Sized + FarPointee> Handle<T> {
     /// # Safety
     /// As for `get_mut`, until `unpin`.
     pub(crate) unsafe fn pin_mut(&self) -> Result<NonNull<T>> {
+        forked::check()?;
         // SAFETY: passed on.
         let (scope, _) = unsafe { self.enter(Intent::Write)? };
         self.pin_writable(&scope);
@@ -385,6 +387,7 @@ impl<T: ?Sized + FarPointee> Handle<T> {
     /// # Safety
     /// As for `pin_mut`.
     pub(crate) async unsafe fn pin_mut_async(&self) -> Result<()> {
+        forked::check()?;
         // SAFETY: passed on; the address is not kept.
         let (scope, _) = unsafe { self.enter_async(Intent::Write).await? };
         self.pin_writable(&scope);

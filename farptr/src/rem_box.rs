@@ -5,8 +5,8 @@ use crate::object::{self, Handle, Nests};
 use crate::pin::{Pinned, PinnedMut};
 use crate::pointee::FarPointee;
 use crate::{Far, Scope, ok};
-use farptr_runtime::Result;
 use farptr_runtime::memory::Memory;
+use farptr_runtime::{Result, forked};
 use std::fmt;
 use std::marker::PhantomData;
 use std::mem::{ManuallyDrop, MaybeUninit};
@@ -363,6 +363,9 @@ impl<T: ?Sized + FarPointee> Drop for RemBox<T> {
                 // SAFETY: the slot is vacant after `release`, also if a panicking `Drop` of the contents brought us here.
                 unsafe { Memory::free_slot(self.0.slot) };
             }
+        }
+        if forked::is_child() {
+            return;
         }
         let slot = FreeSlot(self.handle);
         // SAFETY: the box owns the object, and is going away.

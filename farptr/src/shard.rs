@@ -3,8 +3,9 @@
 //! A program may as well use executors of its own, glommio's or others: the async forms need none of these. Only this file knows glommio.
 #![forbid(unsafe_code)]
 
-use farptr_runtime::{Error, Result, sys};
+use farptr_runtime::{Error, Result, forked, sys};
 use glommio::{LocalExecutorBuilder, Placement};
+use std::any::Any;
 use std::collections::VecDeque;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -119,6 +120,10 @@ impl Shards {
 
 impl Drop for Shards {
     fn drop(&mut self) {
+        // The executors are the parent's.
+        if forked::is_child() {
+            return;
+        }
         for inbox in &self.inboxes {
             inbox.change(|state| state.closed = true);
         }
@@ -224,6 +229,7 @@ impl<T> ShardTask<T> {
     /// # Errors
     /// If the task panicked, or the memory was dropped before it ended.
     pub fn join(self) -> std::thread::Result<T> {
+        forked::check().map_err(|error| Box::new(error.to_string()) as Box<dyn Any + Send>)?;
         let mut state = self.slot.lock();
         loop {
             match std::mem::replace(&mut *state, ResultState::Taken) {
@@ -239,6 +245,7 @@ impl<T> Future for ShardTask<T> {
     type Output = std::thread::Result<T>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        forked::check().map_err(|error| Box::new(error.to_string()) as Box<dyn Any + Send>)?;
         let mut state = self.slot.lock();
         match std::mem::replace(&mut *state, ResultState::Taken) {
             ResultState::Done(result) => Poll::Ready(result),

@@ -89,6 +89,11 @@ pub enum Error {
         /// What is missing, and what to use instead.
         missing: String,
     },
+    /// The process is a fork of the one that uses far memory. Nothing was touched.
+    #[error(
+        "this process was forked from one that uses far memory, which stays with that one; use it there, or have the fork exec a program with a far memory of its own"
+    )]
+    Forked,
     /// More elements or bytes than the structure can ever hold.
     #[error("capacity overflow: {what} can't hold {asked}; the limit is {limit}")]
     CapacityOverflow {

@@ -5,6 +5,7 @@
 pub mod ablations;
 pub mod bytes;
 pub mod error;
+pub mod forked;
 pub mod poison;
 pub mod rcu;
 mod sum;

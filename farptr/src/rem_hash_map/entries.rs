@@ -328,6 +328,9 @@ impl<K: Far, V: Far> Drop for Entries<K, V> {
                 release_vec(&self.0.memory, mem::take(&mut self.0.rows), self.0.directory);
             }
         }
+        if self.memory.leave_to_parent() {
+            return;
+        }
         // A guard, for a `Drop` of the contents may panic.
         Rows(self).0.clear();
     }

@@ -259,6 +259,9 @@ impl<T: Far> Chunks<T> {
 
 impl<T: Far> Drop for Chunks<T> {
     fn drop(&mut self) {
+        if self.memory.leave_to_parent() {
+            return;
+        }
         self.truncate(0);
         self.memory.release_table(self.charged);
     }

@@ -628,7 +628,9 @@ impl<T: Far> Extend<T> for RemVec<T> {
 
 impl<T: Far> Drop for RemVec<T> {
     fn drop(&mut self) {
-        self.truncate(0);
+        if !self.chunks.memory().leave_to_parent() {
+            self.truncate(0);
+        }
     }
 }
 

@@ -4,6 +4,7 @@ use super::{Memory, NewObject, Origin};
 use crate::addr::ObjectAddr;
 use crate::budget::Party;
 use crate::error::Result;
+use crate::forked;
 use crate::heap::ObjectHeader;
 use crate::scope::{AccessHint, current_hint, in_scope};
 use crate::steps::{self, Access};
@@ -36,6 +37,7 @@ impl Memory {
     #[cold]
     pub fn access_slow(&self, slot: &Slot, layout: Layout, intent: Intent) -> Result<ObjectAddr> {
         debug_assert!(in_scope(), "an address is valid in a scope only");
+        forked::check()?;
         let mut turns = 0;
         loop {
             let word = slot.load();
@@ -98,6 +100,7 @@ impl Memory {
     /// What a swap-in can meet.
     #[cold]
     pub fn prepare(&self, slot: &Slot, layout: Layout, hint: AccessHint) -> Result<()> {
+        forked::check()?;
         loop {
             let word = slot.load();
             if word.is_present() {

@@ -23,6 +23,7 @@ use crate::ablations::{FirstReads, Policy};
 use crate::addr::SlotId;
 use crate::budget::Party;
 use crate::error::Result;
+use crate::forked;
 use crate::heap::HEADER_BYTES;
 use crate::scope::{AccessHint, current_hint, in_scope};
 use crate::word::{FarPlace, Slot, Stamp, State};
@@ -136,6 +137,7 @@ impl Memory {
     /// Those of a fetch. The object is where it was.
     #[cold]
     pub fn pass(&self, slot: &Slot, layout: Layout) -> Result<Option<Passed<'_>>> {
+        forked::check()?;
         let seen = slot.load();
         let State::Absent(FarPlace::At(addr)) = seen.state() else { return Ok(None) };
         let evidence = &self.admission.evidence;

@@ -17,6 +17,7 @@ use super::Memory;
 use crate::ablations::Scans;
 use crate::budget::Party;
 use crate::error::Result;
+use crate::forked;
 use crate::heap::HEADER_BYTES;
 use crate::scope::{AccessHint, in_scope};
 use crate::word::{FarPlace, Slot, State};
@@ -71,6 +72,7 @@ impl<'m> Bypass<'m> {
     /// # Errors
     /// Those of a fetch. The object is where it was.
     pub fn read(&mut self, slot: &Slot, layout: Layout) -> Result<Route<'_>> {
+        forked::check()?;
         let memory = self.memory;
         let seen = slot.load();
         let State::Absent(FarPlace::At(addr)) = seen.state() else { return Ok(Route::ThroughHeap(AccessHint::NonTemporal)) };

@@ -52,6 +52,7 @@ use crate::addr::SlotId;
 use crate::budget::Budget;
 use crate::error::{Error, Result};
 use crate::far::{FarSpace, LargeFars, Server};
+use crate::forked;
 use crate::heap::{Extents, Heap, LargeObjects, Spares};
 use crate::rcu::Rcu;
 use crate::scope;
@@ -151,6 +152,8 @@ impl Memory {
     }
 
     fn with(config: MemoryConfig, mut servers: Vec<Server>, ablations: Ablations) -> Result<Arc<Self>> {
+        forked::check()?;
+        forked::mark();
         let MemoryConfig { local_budget, shards, timeout, far_capacity } = config;
         if local_budget < MIN_LOCAL_BUDGET {
             return Err(Error::Config(format!(
@@ -254,6 +257,9 @@ impl Memory {
     /// # Safety
     /// `slot` came from [`Memory::alloc_slot`] of a memory that nobody else will free it to; it is vacant, and nobody uses it again.
     pub unsafe fn free_slot(slot: NonNull<Slot>) {
+        if forked::is_child() {
+            return;
+        }
         // SAFETY: as the caller says, the slot is in use until here, so its table exists.
         let owner = unsafe { owner_of(slot) }.cast::<Memory>();
         // SAFETY: the owner is what `Arc::as_ptr` returned in `new`, and `alloc_slots` forgot one strong count for this slot, which is taken back here,
@@ -270,10 +276,22 @@ impl Memory {
     /// `id` came from [`Memory::alloc_slots`] of this memory with the same class; all its slots are vacant or were never used, and nobody uses them
     /// again.
     pub unsafe fn free_slots(self: &Arc<Self>, id: SlotId, class: crate::slot::UnitClass) {
+        if forked::is_child() {
+            return;
+        }
         self.slots.free(id, class, &self.budget);
         // SAFETY: the pointer is that of an `Arc`; `alloc_slots` forgot one strong count for this row, and the caller promises that it is given
         // up once. It is not the last: the borrowed `Arc` has another.
         unsafe { Arc::decrement_strong_count(Arc::as_ptr(self)) };
+    }
+
+    /// For an owner that goes in the child of a fork: what is behind the memory is its parent's, so it must not go with its last owner. Whether this is a child.
+    pub fn leave_to_parent(self: &Arc<Self>) -> bool {
+        let is_child = forked::is_child();
+        if is_child {
+            std::mem::forget(Arc::clone(self));
+        }
+        is_child
     }
 
     /// The slot of number `id`, which `alloc_slots` returned (plus an index in the row).

@@ -6,6 +6,7 @@ use crate::addr::{FarAddr, LargeId, ObjectAddr, SlotId};
 use crate::budget::Party;
 use crate::error::{Error, Result};
 use crate::far::image::image_bytes;
+use crate::forked;
 use crate::heap::{HEADER_BYTES, LargeObject, Mapping, ObjectHeader, QueueKind};
 use crate::poison;
 use crate::scope::Scope;
@@ -195,6 +196,7 @@ impl Memory {
                 limit: crate::arena::PAGE as u64,
             });
         }
+        forked::check()?;
         let promised = self.promise(origin, layout)?;
         let made = if self.is_large(layout) {
             let footprint = LargeObject::footprint(layout);
@@ -327,11 +329,14 @@ impl Memory {
         if self.is_large(layout) { FarPlace::Large(LargeId(raw)) } else { FarPlace::At(FarAddr::from_bits(raw)) }
     }
 
-    /// The owner gives an object up whose contents need no `Drop`. The slot is vacant afterwards, and may be freed.
+    /// The owner gives an object up whose contents need no `Drop`. The slot is vacant afterwards, and may be freed. In the child of a fork all stays as it is.
     ///
     /// # Safety
     /// `slot` holds an object of `layout`, no reference to which is left or will be made.
     pub unsafe fn release_object(&self, slot: &Slot, layout: Layout) {
+        if forked::is_child() {
+            return;
+        }
         let released = self.vacate(slot, layout, |_| Ok::<_, Infallible>(()), |_, _| Ok(()));
         match released {
             Ok(()) => {}
@@ -346,6 +351,7 @@ impl Memory {
     /// # Safety
     /// `slot` holds an object of `layout`, no reference to which is left or will be made; `to` is valid for writes of `layout.size()` bytes.
     pub unsafe fn take_object(&self, slot: &Slot, layout: Layout, to: *mut u8) -> Result<()> {
+        forked::check()?;
         self.vacate(
             slot,
             layout,

@@ -4,6 +4,7 @@
 use super::Memory;
 use super::elsewhere::Elsewhere;
 use crate::error::Result;
+use crate::forked;
 use crate::scope::{AccessHint, current_hint, in_scope};
 use crate::sync::{Mutex, MutexGuard};
 use crate::word::{PinOutcome, Slot, UnpinOutcome, Word};
@@ -93,6 +94,7 @@ impl Memory {
     /// # Errors
     /// What a swap-in can meet.
     pub fn pin(&self, slot: &Slot, layout: Layout) -> Result<()> {
+        forked::check()?;
         loop {
             #[cfg(farptr_zeal)]
             self.legal_point();
@@ -127,8 +129,11 @@ impl Memory {
         pinned.is_some()
     }
 
-    /// Takes one pin away.
+    /// Takes one pin away. In the child of a fork it stays: nothing moves there.
     pub fn unpin(&self, slot: &Slot) {
+        if forked::is_child() {
+            return;
+        }
         if let Some(word) = self.pins.unpin(slot)
             && word.pins() == 0
         {

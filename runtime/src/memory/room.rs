@@ -5,6 +5,7 @@ use super::Memory;
 use crate::addr::SlotId;
 use crate::budget::Party;
 use crate::error::{Error, Result};
+use crate::forked;
 use crate::scope;
 use crate::slot::{NoSlot, UnitClass};
 use std::borrow::Cow;
@@ -59,6 +60,7 @@ const LEAST_ATTEMPTS: u32 = 16;
 impl Memory {
     /// Tries until `attempt` succeeds, or local memory can't be had.
     pub(crate) fn with_room<R>(&self, bytes: usize, mut attempt: impl FnMut() -> Option<R>) -> Result<R> {
+        forked::check()?;
         match attempt() {
             Some(result) => Ok(result),
             None => self.make_room(bytes, &mut attempt),

@@ -7,6 +7,7 @@ use super::lane::Flight;
 use super::reads::Reads;
 use crate::budget::Party;
 use crate::error::Result;
+use crate::forked;
 use crate::heap::LargeObject;
 use crate::scope::AccessHint;
 use crate::word::{FarPlace, Slot, State, Word};
@@ -54,6 +55,7 @@ impl Memory {
     pub async fn room_async(&self) -> Result<()> {
         let started = Instant::now();
         std::future::poll_fn(|context| {
+            forked::check()?;
             if self.heap.has_room_for(Party::Mutator, &self.budget) {
                 return Poll::Ready(Ok(()));
             }
@@ -179,6 +181,7 @@ impl Future for BringIn<'_> {
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
+        forked::check()?;
         #[cfg(farptr_zeal)]
         this.memory.legal_point();
         loop {
@@ -192,6 +195,10 @@ impl Future for BringIn<'_> {
 impl Drop for BringIn<'_> {
     /// The fetch goes on without the future: somebody must look after it.
     fn drop(&mut self) {
+        if forked::is_child() {
+            // Both would tell others that it is over, under locks.
+            std::mem::forget((self.flight.take(), self.joined.take()));
+        }
         if self.flight.take().is_some() {
             self.memory.tick(None);
         }

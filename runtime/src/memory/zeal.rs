@@ -7,6 +7,9 @@ use crate::scope::zeal::{Ended, Evacuate, Pass, point, takes_part};
 impl Memory {
     /// The calling thread enters the runtime. If it has no scope, anything may leave or move now.
     pub(crate) fn legal_point(&self) {
+        if crate::forked::is_child() {
+            return;
+        }
         takes_part(&self.weak);
         point();
     }

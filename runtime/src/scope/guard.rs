@@ -1,6 +1,7 @@
 //! The scope that a program holds.
 
 use super::{Creditor, OpenScope, Registry, ThreadRecord};
+use crate::forked;
 use std::cell::{Cell, RefCell};
 use std::marker::PhantomData;
 use std::ptr;
@@ -67,7 +68,10 @@ impl Drop for Registration {
     fn drop(&mut self) {
         LOCAL.with(|local| {
             // A scope leaked by `mem::forget` keeps its references valid for ever, so its record stays odd and is not reused.
-            if local.depth.get() == 0 {
+            if forked::is_child() {
+                // The list is the parent's, and its lock may be held for ever.
+                std::mem::forget(Arc::clone(&self.0));
+            } else if local.depth.get() == 0 {
                 local.record.set(ptr::null());
                 local.own.set(ptr::null());
                 THREADS.release(Arc::clone(&self.0));
@@ -84,7 +88,8 @@ fn register() -> *const ThreadRecord {
     if crate::sys::barrier() == crate::sys::Barrier::Expedited {
         MUST_FENCE.store(false, Ordering::Relaxed);
     }
-    let record = THREADS.register();
+    forked::mark();
+    let record = if forked::is_child() { Arc::new(ThreadRecord::unlisted()) } else { THREADS.register() };
     let address = Arc::as_ptr(&record);
     let mut registration = Some(Registration(record));
     let kept = REGISTRATION.try_with(|slot| slot.try_borrow_mut().map(|mut slot| slot.replace(registration.take()?)).is_ok());

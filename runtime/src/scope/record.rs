@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::{Grace, heavy_fence, light_fence};
+use crate::forked;
 use crate::sync::{AtomicU64, Mutex, MutexGuard, Ordering};
 use std::fmt;
 use std::sync::atomic::AtomicI32;
@@ -49,6 +50,21 @@ fn lock<T>(mutex: &std::sync::Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 }
 
 impl ThreadRecord {
+    fn new(number: usize) -> Self {
+        ThreadRecord {
+            clock: AtomicU64::new(0),
+            number,
+            tid: AtomicI32::new(0),
+            seen: std::sync::Mutex::new(None),
+            debts: std::sync::Mutex::new(Vec::new()),
+        }
+    }
+
+    /// A record that no grace period waits for: of a thread in the child of a fork, where there is none.
+    pub fn unlisted() -> Self {
+        Self::new(0)
+    }
+
     /// The outermost scope begins. Called by the owning thread, outside any scope. Release, like `leave`: a grace period that waits for the
     /// scope before may miss its end and see only this.
     #[inline(always)]
@@ -111,6 +127,10 @@ impl ThreadRecord {
 
     /// Pays what the thread owes. Called by the owning thread, outside any scope.
     pub fn pay(&self) {
+        // In the child of a fork nobody could be paid.
+        if forked::is_child() {
+            return;
+        }
         let debts = std::mem::take(&mut *lock(&self.debts));
         debts.iter().filter_map(Weak::upgrade).for_each(|creditor| creditor.collect());
     }
@@ -174,13 +194,7 @@ impl Registry {
     pub fn register(&self) -> Arc<ThreadRecord> {
         let mut lists = self.lock();
         let record = lists.free.pop().unwrap_or_else(|| {
-            let record = Arc::new(ThreadRecord {
-                clock: AtomicU64::new(0),
-                number: lists.all.len(),
-                tid: AtomicI32::new(0),
-                seen: std::sync::Mutex::new(None),
-                debts: std::sync::Mutex::new(Vec::new()),
-            });
+            let record = Arc::new(ThreadRecord::new(lists.all.len()));
             lists.all.push(Arc::clone(&record));
             record
         });
