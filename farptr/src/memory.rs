@@ -216,10 +216,10 @@ impl Builder {
 const EMBEDDED_CAPACITY: u64 = 1 << 40;
 
 /// A lender in this process. Its slabs are a quarter of the local budget, so that a small memory does not hold slabs it can't fill, and one of 8 MiB has huge
-/// pages behind them: without, a miss of 4 KiB took half as long again.
+/// pages behind them: without, a miss of 4 KiB took half as long again. A slab is no larger than what may be lent.
 fn embedded_lender(local_budget: usize, capacity: u64) -> Result<Arc<EmbeddedTransport>> {
-    let wanted = (local_budget / 4).max(1);
-    let slab_bytes = (1usize << wanted.ilog2()).clamp(4 * FAR_SEGMENT_BYTES, 16 << 20) as u32;
+    let wanted = (local_budget as u64 / 4).clamp(1, capacity.max(1));
+    let slab_bytes = (1_u64 << wanted.ilog2()).clamp(4 * FAR_SEGMENT_BYTES as u64, 16 << 20) as u32;
     let lender = EmbeddedTransport::new(EmbeddedConfig { capacity, slab_bytes });
     lender.map(Arc::new).map_err(|cause| Error::transport("embedded", cause))
 }

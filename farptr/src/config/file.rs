@@ -4,8 +4,10 @@
 use super::{FAR_CAPACITY, Given, LOCAL_BUDGET, Layer, Name, SERVERS, SHARDS, Source, TIMEOUT, parse};
 use farptr_runtime::{Error, Result};
 use serde::Deserialize;
-use std::fs::File;
+use rustix::fs::OFlags;
+use std::fs::OpenOptions;
 use std::io::{self, Read};
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::Path;
 use toml::{Spanned, Value};
 
@@ -35,14 +37,24 @@ pub(super) fn read(path: &Path, named_by: &Source) -> Result<Layer> {
 pub(super) fn read_if_there(path: &Path) -> Result<Layer> {
     match text_of(path) {
         Ok(text) => parse(path, &text),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Layer::default()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound || is_hidden(path) => Ok(Layer::default()),
         Err(error) => Err(Error::Config(format!("can't read {}: {error}", path.display()))),
     }
 }
 
+/// Whether it can't be seen if the file is there, because its folder may not be searched.
+fn is_hidden(path: &Path) -> bool {
+    path.symlink_metadata().is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied)
+}
+
 fn text_of(path: &Path) -> io::Result<String> {
     let mut text = String::new();
-    File::open(path)?.take(MAX_BYTES + 1).read_to_string(&mut text)?;
+    // Opening a pipe waits for a writer, and reading it for the writer's end.
+    let file = OpenOptions::new().read(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed()).open(path)?;
+    if file.metadata()?.file_type().is_fifo() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is a pipe; write the settings to a file"));
+    }
+    file.take(MAX_BYTES + 1).read_to_string(&mut text)?;
     if text.len() as u64 > MAX_BYTES {
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, "it is over 1 MiB, and so not a configuration file"));
     }

@@ -2,6 +2,8 @@
 
 use super::*;
 use std::collections::HashMap;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 const MIB: usize = 1 << 20;
@@ -27,7 +29,7 @@ impl World {
     }
 
     fn file(self, text: &str) -> Self {
-        std::fs::write(&self.file, text).unwrap();
+        fs::write(&self.file, text).unwrap();
         self
     }
 
@@ -121,6 +123,31 @@ fn an_endless_file_is_not_a_configuration() {
     let builder = SettingsBuilder { config_file: Some("/dev/zero".into()), ..Default::default() };
     let said = World::new().error(builder);
     assert!(said.contains("not a configuration file"), "{said}");
+}
+
+#[test]
+fn a_pipe_is_not_waited_for() {
+    let world = World::new();
+    rustix::fs::mknodat(rustix::fs::CWD, &world.file, rustix::fs::FileType::Fifo, rustix::fs::Mode::RUSR, 0).unwrap();
+    let said = world.error(SettingsBuilder::default());
+    assert!(said.starts_with("can't read farptr.toml: it is a pipe"), "{said}");
+}
+
+/// Whoever may not search the current folder has no `farptr.toml` in it.
+#[test]
+fn a_default_file_in_a_folder_that_may_not_be_searched_is_none() {
+    let mut world = World::new();
+    let folder = world.file.with_extension("folder");
+    fs::create_dir(&folder).unwrap();
+    world.file = folder.join("farptr.toml");
+    let world = world.file("shards = 3");
+    assert_eq!(world.resolve(SettingsBuilder::default()).unwrap().shards, 3);
+    fs::set_permissions(&folder, Permissions::from_mode(0o600)).unwrap();
+    let (shards, is_searched) = (world.resolve(SettingsBuilder::default()).map(|settings| settings.shards), fs::metadata(&world.file).is_ok());
+    fs::set_permissions(&folder, Permissions::from_mode(0o700)).unwrap();
+    fs::remove_dir_all(&folder).unwrap();
+    // Root may search any.
+    assert_eq!(shards.unwrap(), if is_searched { 3 } else { DEFAULT_SHARDS });
 }
 
 #[test]

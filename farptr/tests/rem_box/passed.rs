@@ -55,6 +55,9 @@ fn reads_everywhere_leave_what_is_local() {
     assert_empty(&mem);
 }
 
+/// At most so many of 400 are a sample, one in 16 of them on average, which is passed where others get a place. It is another one when enough has left or been passed only.
+const MOST_SAMPLED: u64 = 50;
+
 /// Reads a quarter of what fits, again and again: how many of 400 missed each time, and how many of these were passed.
 fn again_and_again(mem: &FarMemory, boxes: &[RemBox<[u64; 64]>]) -> [(u64, u64); 8] {
     std::array::from_fn(|_| counted(mem, || (0..400).for_each(|number| read(boxes, number * 7))))
@@ -73,7 +76,7 @@ fn what_is_read_again_gets_a_place() {
     let past = |turn: usize| turns[turn].1;
     assert!(past(0) > 200 && past(1) > 200, "{turns:?}");
     assert!(past(3) < 100, "came back three times in a row: {turns:?}");
-    assert!(turns[7].0 < 20, "{turns:?}");
+    assert!(turns[7].0 <= MOST_SAMPLED, "{turns:?}");
 }
 
 #[test]
@@ -95,7 +98,7 @@ fn what_comes_back_once_gets_a_place_where_some_is_read_more_than_the_rest() {
     let turns = again_and_again(&mem, &boxes);
     assert!(turns[0].1 > 100, "{turns:?}");
     assert!(turns[1].1 <= turns[1].0 / 4, "came back once: {turns:?}");
-    assert!(turns[7].0 < 20, "{turns:?}");
+    assert!(turns[7].0 <= MOST_SAMPLED, "{turns:?}");
 }
 
 #[test]

@@ -160,6 +160,12 @@ impl Memory {
                 "local budget of {local_budget} bytes is too small; give at least {MIN_LOCAL_BUDGET} bytes (1 MiB)"
             )));
         }
+        let slab = servers.iter().map(|server| server.transport().slab_bytes()).min().unwrap_or(0);
+        if far_capacity < u64::from(slab) {
+            return Err(Error::Config(format!(
+                "far capacity of {far_capacity} bytes is less than a slab, which is what a server lends at a time; give at least {slab} bytes"
+            )));
+        }
         let segment = Heap::segment_bytes_for(local_budget);
         // Two segments to relocate into, and a few pages of slots for pieces of large objects.
         let reserve = 2;
