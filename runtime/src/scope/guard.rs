@@ -27,7 +27,7 @@ pub(super) fn scopes_must_fence() -> bool {
 /// What a scope adds to its thread's depth. The lowest bit is [`IN_DEBT`].
 const LEVEL: usize = 2;
 
-/// Set in the depth while the thread has to pay for what it took in its outermost scope. So it costs the end of a scope one comparison, and its beginning nothing.
+/// Set in the depth while the thread has to pay for what it took in its outermost scope, or to give its record back after it. So it costs the end of a scope one comparison, and its beginning nothing.
 const IN_DEBT: usize = 1;
 
 struct Local {
@@ -35,6 +35,8 @@ struct Local {
     record: Cell<*const ThreadRecord>,
     /// The thread's record, or null if it has none.
     own: Cell<*const ThreadRecord>,
+    /// Whether `own` is for one scope, at whose end it is given back: see `register`.
+    lent: Cell<bool>,
     /// [`LEVEL`] for each open scope, and [`IN_DEBT`].
     depth: Cell<usize>,
     hint: Cell<AccessHint>,
@@ -51,6 +53,7 @@ thread_local! {
         Local {
             record: Cell::new(ptr::null()),
             own: Cell::new(ptr::null()),
+            lent: Cell::new(false),
             depth: Cell::new(0),
             hint: Cell::new(AccessHint::Normal),
             hint_outside: Cell::new(AccessHint::Normal),
@@ -94,8 +97,9 @@ fn register() -> *const ThreadRecord {
     let mut registration = Some(Registration(record));
     let kept = REGISTRATION.try_with(|slot| slot.try_borrow_mut().map(|mut slot| slot.replace(registration.take()?)).is_ok());
     if !matches!(kept, Ok(true)) || registration.is_some() {
-        // A scope in the destructor of another thread-local, after ours has run: the record is never given back.
+        // The destructor of another thread-local, after ours has run: nothing would give the record back but the end of the scope that it is for.
         std::mem::forget(registration);
+        LOCAL.with(|local| local.lent.set(true));
     }
     LOCAL.with(|local| local.own.set(address));
     address
@@ -111,6 +115,9 @@ fn settle_up() -> *const ThreadRecord {
         local.record.set(own);
         // SAFETY: as in `Scope::with_hint`.
         unsafe { &*own }.pay();
+        if local.lent.get() {
+            local.depth.set(IN_DEBT);
+        }
         own
     })
 }
@@ -126,8 +133,14 @@ impl Local {
     #[inline(never)]
     fn leave_in_debt(&self) {
         self.depth.set(0);
+        let record = self.record.replace(ptr::null());
         // SAFETY: as in `Scope::with_hint`; the scope that ends here had set the record.
-        unsafe { &*self.record.replace(ptr::null()) }.leave();
+        unsafe { &*record }.leave();
+        if self.lent.replace(false) && !forked::is_child() {
+            self.own.set(ptr::null());
+            // SAFETY: the pointer is that of an `Arc` of which `register` forgot one count when it set `lent`, which is taken back here, once.
+            THREADS.release(unsafe { Arc::from_raw(record) });
+        }
     }
 
     /// Refreshes the thread's outermost scope, which is in debt and in which no reference is left.
@@ -137,7 +150,7 @@ impl Local {
         self.leave_in_debt();
         // SAFETY: as in `Scope::with_hint`.
         unsafe { &*settle_up() }.enter();
-        self.depth.set(LEVEL);
+        self.depth.set(self.depth.get() + LEVEL);
     }
 }
 
@@ -201,11 +214,12 @@ impl Scope {
         #[cfg(farptr_zeal)]
         super::zeal::point();
         LOCAL.with(|local| {
-            let depth = local.depth.get();
+            let mut depth = local.depth.get();
             if depth == 0 {
                 let mut record = local.record.get();
                 if record.is_null() {
                     record = settle_up();
+                    depth = local.depth.get();
                 }
                 // SAFETY: records are owned by `THREADS`, a static whose list only grows, so a record once registered lives for
                 // ever; the pointer was set from one by `register`.

@@ -82,6 +82,37 @@ fn hint_without_a_scope_reaches_the_scopes_opened_under_it() {
     assert_eq!(current_hint(), AccessHint::Normal);
 }
 
+/// A value in a thread-local whose destructor derefs. It runs after that of the thread's record if the value's was asked for first.
+#[test]
+fn scopes_in_the_destructors_of_threads_leave_no_records_behind() {
+    struct Derefs;
+    impl Drop for Derefs {
+        fn drop(&mut self) {
+            for _ in 0..2 {
+                let mut scope = Scope::enter();
+                drop(Scope::enter());
+                assert_eq!(scope.refresh(), Refreshed::Anew);
+                assert!(in_scope());
+                drop(scope);
+                assert!(!in_scope());
+            }
+        }
+    }
+    thread_local! {
+        static LAST: std::cell::RefCell<Option<Derefs>> = const { std::cell::RefCell::new(None) };
+    }
+    let most = (0..300).map(|_| {
+        let thread = std::thread::spawn(|| {
+            LAST.set(Some(Derefs));
+            drop(Scope::enter());
+            thread_number()
+        });
+        thread.join().unwrap()
+    });
+    // Numbers are given again; the other tests have some threads.
+    assert!(most.max().unwrap() < 200, "each thread has left its record behind");
+}
+
 /// Forbids membarrier to the calling thread, for good, as a sandbox does that knows nothing of it.
 fn forbid_membarrier() -> bool {
     let statement = |code: u32, jt: u8, k: u32| libc::sock_filter { code: code as u16, jt, jf: 0, k };
