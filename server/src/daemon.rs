@@ -40,18 +40,18 @@ impl Daemon {
         // Before the memory, which takes a while: a port in use is known at once.
         let (mut listeners, mut addresses, mut name) = (Vec::new(), Vec::new(), None);
         if let Some(listen) = &config.listen {
-            let (listener, address) = listen::tcp(listen)?;
+            let (listener, address) = listen::tcp(listen, config.max_connections)?;
             listeners.push(listener);
             addresses.push(address);
         }
         #[cfg(feature = "rdma")]
         if let Some(listen) = &config.rdma {
-            let (listener, address) = listen::rdma(listen)?;
+            let (listener, address) = listen::rdma(listen, config.max_connections)?;
             listeners.push(listener);
             addresses.push(address);
         }
         if let Some(path) = &config.unix {
-            let (listener, address, made) = listen::unix(path, config.unix_mode)?;
+            let (listener, address, made) = listen::unix(path, config.unix_mode, config.max_connections)?;
             listeners.push(listener);
             addresses.push(address);
             name = Some(made);

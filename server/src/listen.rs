@@ -74,12 +74,18 @@ impl Drop for Name {
     }
 }
 
+/// Connections that wait to be accepted, at most, if the system allows that many (`net.core.somaxconn`): as many as the daemon serves may come at once. More than 65,535 no system has.
+fn backlog(max_connections: usize) -> i32 {
+    i32::from(u16::try_from(max_connections).unwrap_or(u16::MAX))
+}
+
 /// Listens at the first address that `listen` stands for and that can be listened at.
-pub(crate) fn tcp(listen: &str) -> Result<(Listener, Address), StartError> {
+pub(crate) fn tcp(listen: &str, max_connections: usize) -> Result<(Listener, Address), StartError> {
     let mut last = None;
     for address in Config::addresses(listen)? {
         match TcpListener::bind(address) {
             Ok(listener) => {
+                rustix::net::listen(&listener, backlog(max_connections)).map_err(io::Error::from)?;
                 let address = Address::Tcp(listener.local_addr()?);
                 return Ok((Listener::Tcp(listener), address));
             }
@@ -95,13 +101,13 @@ pub(crate) fn tcp(listen: &str) -> Result<(Listener, Address), StartError> {
 
 /// Listens for RDMA at the first address that `listen` stands for and that can be listened at.
 #[cfg(feature = "rdma")]
-pub(crate) fn rdma(listen: &str) -> Result<(Listener, Address), StartError> {
+pub(crate) fn rdma(listen: &str, max_connections: usize) -> Result<(Listener, Address), StartError> {
     use farptr_runtime::transport::rdma::{Domains, RdmaListener};
     let bad = |why: String| StartError::Rdma { given: listen.into(), why };
     let mut last = bad("the host has no address".into());
     for address in Config::addresses(listen)? {
         let domains = std::sync::Arc::<Domains>::default();
-        match RdmaListener::bind(address, domains.clone()) {
+        match RdmaListener::bind(address, backlog(max_connections), domains.clone()) {
             Ok(listener) => {
                 let address = Address::Rdma(listener.local_address().unwrap_or(address));
                 return Ok((Listener::Rdma(listener, domains), address));
@@ -113,7 +119,7 @@ pub(crate) fn rdma(listen: &str) -> Result<(Listener, Address), StartError> {
 }
 
 /// Listens at a socket of this name, which is made; one that a daemon has left behind is replaced.
-pub(crate) fn unix(path: &Path, mode: u32) -> Result<(Listener, Address, Name), StartError> {
+pub(crate) fn unix(path: &Path, mode: u32, max_connections: usize) -> Result<(Listener, Address, Name), StartError> {
     let bad = |why: String| StartError::Path { path: path.into(), why };
     if let Ok(found) = fs::symlink_metadata(path) {
         if !found.file_type().is_socket() {
@@ -129,6 +135,7 @@ pub(crate) fn unix(path: &Path, mode: u32) -> Result<(Listener, Address, Name), 
     }
     let made = || -> io::Result<_> {
         let listener = UnixListener::bind(path)?;
+        rustix::net::listen(&listener, backlog(max_connections))?;
         let name = Name { path: path.into(), inode: fs::symlink_metadata(path)?.ino() };
         // Whoever may write to the socket may connect. Before this, only its user could, unless the process's mask lets others write.
         fs::set_permissions(path, Permissions::from_mode(mode))?;

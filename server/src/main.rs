@@ -36,7 +36,8 @@ Examples:
 ///     farmemd ready: tcp:127.0.0.1:7070 capacity=4294967296 slab=16777216
 ///
 /// Programs then borrow slabs of it; what a program borrowed is zeroed and lent again when the program has gone.
-/// SIGTERM or SIGINT ends farmemd, and with it all that it lent. What happens is logged to stderr (RUST_LOG=warn for less).
+/// SIGTERM or SIGINT ends farmemd, and with it all that it lent. What happens is logged to stderr (RUST_LOG=warn for less, RUST_LOG=debug
+/// for each connection as well).
 /// There is no password and no encryption: whoever can reach the address can borrow. Listen on a network you trust; a socket's
 /// permissions (--unix-mode) say who can reach that.
 #[derive(Debug, Parser)]

@@ -13,7 +13,7 @@ use std::io::{self, ErrorKind, Write};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
-use tracing::{info, warn};
+use tracing::{debug, warn};
 
 /// Bytes a worker receives at once, for whichever connection. A far segment's write in one go.
 const SCRATCH_BYTES: usize = 256 << 10;
@@ -215,7 +215,7 @@ impl Worker {
         if why.is_misbehaviour() {
             warn!(%peer, worker, "connection {why}");
         } else {
-            info!(%peer, worker, "connection {why}");
+            debug!(%peer, worker, "connection {why}");
         }
         // Closing the socket would do; this says so to the registry, whose contract asks for it.
         let _ = self.poll.registry().deregister(&mut connection.stream);
@@ -282,7 +282,7 @@ impl Worker {
                 self.shared.connections.fetch_sub(1, Ordering::Relaxed);
                 continue;
             }
-            info!(%peer, worker = self.number, "connection opened");
+            debug!(%peer, worker = self.number, "connection opened");
             let has_said = stream.has_said();
             self.connections[index] = Some(Connection::new(stream, peer, self.shared.lender.clone(), Instant::now()));
             if has_said {

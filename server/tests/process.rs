@@ -6,6 +6,7 @@ use farptr_runtime::transport::{Completion, IoBuf, Op, Session, SlabPos, Submit,
 use farptr_runtime::wire::frame::{Intent, Request, Tag, encode_hello, encode_request};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
@@ -89,7 +90,7 @@ impl Drop for Farmemd {
 
 fn command(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_farmemd"));
-    command.args(args).env_remove("RUST_LOG").env("NO_COLOR", "1");
+    command.args(args).env("RUST_LOG", "debug").env("NO_COLOR", "1");
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }
@@ -314,6 +315,34 @@ fn resident_bytes(farmemd: &Farmemd) -> usize {
     let status = std::fs::read_to_string(format!("/proc/{}/status", farmemd.child.id())).expect("status");
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("VmRSS");
     line.trim().trim_end_matches(" kB").trim().parse::<usize>().expect("a number") << 10
+}
+
+/// A burst of connections waits for a daemon that is busy for a while. Beyond 128 they were dropped, and came a second later or not at all.
+#[test]
+fn as_many_connections_as_it_serves_may_come_at_once() {
+    const BURST: usize = 600;
+    let allowed = std::fs::read_to_string("/proc/sys/net/core/somaxconn").expect("procfs");
+    if allowed.trim().parse::<usize>().expect("a number") < BURST {
+        writeln!(std::io::stderr(), "SKIPPED: the system allows a backlog of {allowed}").expect("standard error");
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("farmemd");
+    let path_text = path.to_str().expect("a path");
+    let farmemd = Farmemd::start(&["--listen", "127.0.0.1:0", "--unix", path_text, "--capacity", "4MiB", "--slab-size", "1MiB"]);
+    farmemd.signal(libc::SIGSTOP);
+    let (connected, done) = std::sync::mpsc::channel();
+    let address = farmemd.address.parse().expect("an address");
+    std::thread::spawn(move || {
+        let by_tcp: Vec<_> = (0..BURST).map_while(|_| TcpStream::connect_timeout(&address, PATIENCE / 2).ok()).collect();
+        connected.send(by_tcp.len()).expect("the test waits");
+        // Waits where the backlog is full.
+        let by_path: Vec<_> = (0..BURST).map_while(|_| UnixStream::connect(&path).ok()).collect();
+        connected.send(by_path.len()).expect("the test waits");
+    });
+    let counts = [0, 1].map(|_| done.recv_timeout(PATIENCE).unwrap_or(0));
+    farmemd.signal(libc::SIGCONT);
+    assert_eq!(counts, [BURST; 2]);
 }
 
 #[test]

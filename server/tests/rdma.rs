@@ -326,7 +326,7 @@ impl Impostor {
     fn start(address: &str, twist: impl Fn(usize, &[u8]) -> Vec<u8> + Send + 'static, wrong_keys: bool) -> Self {
         let domains = Arc::<Domains>::default();
         let bound: SocketAddr = format!("{address}:0").parse().expect("address");
-        let listener = RdmaListener::bind(bound, Arc::clone(&domains)).expect("listen");
+        let listener = RdmaListener::bind(bound, 128, Arc::clone(&domains)).expect("listen");
         let address = listener.local_address().expect("address");
         let store =
             SlabStore::new(SlabStoreConfig { capacity: 4 << 20, slab_bytes: 1 << 20, supply: Supply::Upfront }).expect("store");

@@ -3,8 +3,8 @@
 
 use super::{FAR_CAPACITY, Given, LOCAL_BUDGET, Layer, Name, SERVERS, SHARDS, Source, TIMEOUT, parse};
 use farptr_runtime::{Error, Result};
-use serde::Deserialize;
 use rustix::fs::OFlags;
+use serde::Deserialize;
 use std::fs::OpenOptions;
 use std::io::{self, Read};
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};

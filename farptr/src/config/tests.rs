@@ -143,7 +143,8 @@ fn a_default_file_in_a_folder_that_may_not_be_searched_is_none() {
     let world = world.file("shards = 3");
     assert_eq!(world.resolve(SettingsBuilder::default()).unwrap().shards, 3);
     fs::set_permissions(&folder, Permissions::from_mode(0o600)).unwrap();
-    let (shards, is_searched) = (world.resolve(SettingsBuilder::default()).map(|settings| settings.shards), fs::metadata(&world.file).is_ok());
+    let (shards, is_searched) =
+        (world.resolve(SettingsBuilder::default()).map(|settings| settings.shards), fs::metadata(&world.file).is_ok());
     fs::set_permissions(&folder, Permissions::from_mode(0o700)).unwrap();
     fs::remove_dir_all(&folder).unwrap();
     // Root may search any.

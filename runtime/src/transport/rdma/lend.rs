@@ -13,9 +13,6 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-/// Requests for connections that wait to be taken.
-const BACKLOG: i32 = 128;
-
 /// A connection's device waits so long for an acknowledgement, eight times, before it gives a borrower up that doesn't answer: a minute, so that a link may be down for a while.
 const ACK_TIMEOUT: Duration = Duration::from_secs(8);
 
@@ -84,10 +81,11 @@ pub struct RdmaListener {
 
 impl RdmaListener {
     /// Listens at an address of an RDMA device, or at all of them if it is the unspecified one. Port 0 lets the system choose.
-    pub fn bind(address: SocketAddr, domains: Arc<Domains>) -> io::Result<Self> {
+    /// At most `backlog` requests for connections wait to be taken.
+    pub fn bind(address: SocketAddr, backlog: i32, domains: Arc<Domains>) -> io::Result<Self> {
         let id = Id::new()?;
         id.bind(address)?;
-        id.listen(BACKLOG)?;
+        id.listen(backlog)?;
         Ok(Self { id, domains })
     }
 
