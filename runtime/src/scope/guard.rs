@@ -214,18 +214,17 @@ impl Scope {
         #[cfg(farptr_zeal)]
         super::zeal::point();
         LOCAL.with(|local| {
-            let mut depth = local.depth.get();
-            if depth == 0 {
+            if local.depth.get() == 0 {
                 let mut record = local.record.get();
                 if record.is_null() {
                     record = settle_up();
-                    depth = local.depth.get();
                 }
                 // SAFETY: records are owned by `THREADS`, a static whose list only grows, so a record once registered lives for
                 // ever; the pointer was set from one by `register`.
                 unsafe { &*record }.enter();
             }
-            local.depth.set(depth + LEVEL);
+            // Not what it was above: `settle_up` may have said that the scope owes something.
+            local.depth.set(local.depth.get() + LEVEL);
             let previous = local.hint.get();
             if let Some(hint) = hint {
                 local.hint.set(hint);
