@@ -95,6 +95,10 @@ mod pointee;
 mod rem_box;
 pub mod rem_hash_map;
 mod rem_vec;
+#[cfg(feature = "shards")]
+mod shard;
+#[cfg(not(feature = "shards"))]
+#[path = "no_shards.rs"]
 mod shard;
 
 pub use cursor::{Cursor, CursorMut};
@@ -108,6 +112,7 @@ pub use pin::{Pinned, PinnedMut};
 pub use pointee::FarPointee;
 pub use rem_box::RemBox;
 pub use rem_vec::RemVec;
+#[cfg(feature = "shards")]
 pub use shard::ShardTask;
 
 /// Iterators, walks and pins of [`RemVec`].

@@ -2,7 +2,9 @@
 #![forbid(unsafe_code)]
 
 use crate::config::{ServerAddr, Settings, SettingsBuilder};
-use crate::shard::{ShardTask, Shards};
+#[cfg(feature = "shards")]
+use crate::shard::ShardTask;
+use crate::shard::Shards;
 use farptr_evacuator::Evacuator;
 use farptr_runtime::addr::FAR_SEGMENT_BYTES;
 use farptr_runtime::far::Server;
@@ -37,6 +39,7 @@ struct Inner {
     memory: Arc<Memory>,
     evacuator: Arc<Evacuator>,
     embedded: Vec<Arc<EmbeddedTransport>>,
+    #[cfg_attr(not(feature = "shards"), expect(dead_code, reason = "nothing is spawned on none"))]
     shards: Shards,
 }
 
@@ -125,7 +128,7 @@ impl Builder {
         self
     }
 
-    /// How many glommio executors to run. See [`FarMemory::spawn`].
+    /// How many glommio executors to run, with the cargo feature `shards`. See `FarMemory::spawn`.
     #[must_use]
     pub fn shards(mut self, shards: usize) -> Self {
         self.settings.shards = Some(shards);
@@ -314,8 +317,11 @@ impl FarMemory {
     /// # Ok::<(), farptr::Error>(())
     /// ```
     ///
+    /// Cargo feature `shards`.
+    ///
     /// # Errors
     /// `Unsupported` if there is no such shard. (Where io_uring is missing, already building a memory with shards fails, and says so.)
+    #[cfg(feature = "shards")]
     pub fn spawn<F, Fut>(&self, shard: usize, make: F) -> Result<ShardTask<Fut::Output>>
     where
         F: FnOnce() -> Fut + Send + 'static,

@@ -373,9 +373,13 @@ impl<T: ?Sized + FarPointee> Drop for RemBox<T> {
     }
 }
 
-impl<T: ?Sized + FarPointee> fmt::Debug for RemBox<T> {
-    /// Does not fetch the value.
+impl<T: ?Sized + FarPointee + fmt::Debug> fmt::Debug for RemBox<T> {
+    /// The value, as `Box` prints it, if it is local. A far one is not fetched, and printed as `RemBox(far)`. Does not count as a use.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("RemBox").field(&self.handle.slot().load()).finish()
+        let scope = Scope::enter_non_temporal();
+        match self.is_local().then(|| self.try_get(&scope)) {
+            Some(Ok(value)) => value.fmt(f),
+            _ => f.write_str("RemBox(far)"),
+        }
     }
 }

@@ -37,6 +37,15 @@ fn block_on<F: Future>(future: F) -> F::Output {
     }
 }
 
+#[cfg(not(feature = "shards"))]
+#[test]
+fn shards_are_refused_with_a_reason_where_they_are_not_built_in() {
+    let error = FarMemory::builder().local_budget(1 << 20).shards(1).build().unwrap_err();
+    assert!(matches!(error, Error::Unsupported { .. }), "{error:?}");
+    assert!(error.to_string().contains("feature `shards`"), "{error}");
+}
+
+#[cfg(feature = "shards")]
 #[test]
 fn shards_are_refused_with_a_reason_where_there_is_no_uring() {
     let built = FarMemory::builder().local_budget(1 << 20).shards(1).build();

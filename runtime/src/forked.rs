@@ -1,7 +1,7 @@
 //! Whether this process is the child of a fork of one that uses far memory.
 //!
 //! A child has a copy of local memory, and shares with its parent what is behind it: connections, slabs that are mapped. It has one thread, and locks that others held are held for ever.
-//! What it writes to a connection or a slab destroys objects of its parent. So in a child every operation that leaves the fast path is an error ([`Error::Forked`](crate::Error::Forked)),
+//! What it writes to a connection or a slab destroys objects of its parent. So in a child every operation that leaves the fast path is an error ([`Error::Forked`]),
 //! given before any lock is taken, and drops leave everything as it is. A deref of an object that is hot and local goes on, on the child's own copy: nothing there is shared, and nobody
 //! in the child moves it.
 //!

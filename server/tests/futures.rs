@@ -6,13 +6,13 @@
 mod common;
 
 use common::{Farmemd, block_on};
-use farptr::{FarMemory, RemBox};
+use farptr::{Error, FarMemory, RemBox};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Runs `body` on a thread of its own. What hangs is a failure, not a test that never ends.
 fn within(limit: Duration, body: impl FnOnce() + Send + 'static) {
@@ -120,5 +120,27 @@ fn a_task_that_is_dropped_by_its_own_wake_up_does_not_stall_the_others() {
             assert_eq!(*block_on(value.pin_async()).unwrap(), [n as u64 + 10; 128]);
             value.with(|value| assert_eq!(value[0], n as u64 + 10));
         }
+    });
+}
+
+/// A scope that holds all of local memory keeps a future of the same thread from getting room: it is told at once, as the blocking forms are. It waited for two timeouts, and blamed
+/// evacuation.
+#[test]
+fn a_future_beside_a_scope_that_holds_all_is_refused_at_once() {
+    let server = Farmemd::start("16MiB");
+    let mem = server.memory(1 << 20);
+    within(LIMIT, move || {
+        let boxes = far_values(&mem, 4000);
+        let scope = farptr::scope();
+        let held = boxes.iter().take_while(|value| value.try_get(&scope).is_ok()).count();
+        assert!(held > 100 && held < boxes.len(), "{held}");
+        let started = Instant::now();
+        let refused = block_on(boxes[held].pin_async()).map(drop);
+        assert!(matches!(refused, Err(Error::ScopeExhausted { .. })), "{refused:?}");
+        let refused = block_on(boxes[held].with_async(|_| ()));
+        assert!(matches!(refused, Err(Error::ScopeExhausted { .. })), "{refused:?}");
+        assert!(started.elapsed() < Duration::from_secs(1), "the timeout is two: {:?}", started.elapsed());
+        drop(scope);
+        block_on(boxes[held].pin_async()).unwrap();
     });
 }

@@ -79,9 +79,7 @@ impl Memory {
             return Ok(result);
         }
         if scope::in_scope() {
-            // No grace period that begins now ends before this scope does.
-            self.relief()?.kick();
-            return Err(self.scope_exhausted(bytes));
+            return Err(self.refused_in_scope(bytes));
         }
         let deadline = Instant::now() + self.timeout;
         let (mut attempts, mut waiting) = (0, Waiting::default());
@@ -102,6 +100,13 @@ impl Memory {
         }
     }
 
+    /// The error of who is in a scope and would have to wait: no grace period that begins now ends before that scope does.
+    #[cold]
+    pub(super) fn refused_in_scope(&self, bytes: usize) -> Error {
+        self.kick_evacuator();
+        self.scope_exhausted(bytes)
+    }
+
     /// Runs a round or waits for another's: see [`Relief::relieve`]. The caller is outside any scope, and has no claim.
     pub(super) fn relieve(&self, bytes: usize, waiting: &mut Waiting) -> Result<()> {
         self.relief()?.relieve(self, bytes, waiting)
@@ -110,6 +115,10 @@ impl Memory {
     /// Tells the evacuator that somebody waits, without blocking, for `bytes`.
     pub(super) fn want(&self, bytes: usize) {
         self.wanted.fetch_max(bytes, Ordering::Relaxed);
+        self.kick_evacuator();
+    }
+
+    fn kick_evacuator(&self) {
         if let Some(relief) = self.relief.get() {
             relief.kick();
         }
@@ -144,10 +153,8 @@ impl Memory {
     /// Tells the evacuator if the heap has fallen below its low watermark.
     #[inline]
     pub(crate) fn kick_if_low(&self) {
-        if self.heap.is_low()
-            && let Some(relief) = self.relief.get()
-        {
-            relief.kick();
+        if self.heap.is_low() {
+            self.kick_evacuator();
         }
     }
 

@@ -9,7 +9,7 @@ use crate::budget::Party;
 use crate::error::Result;
 use crate::forked;
 use crate::heap::LargeObject;
-use crate::scope::AccessHint;
+use crate::scope::{AccessHint, in_scope};
 use crate::word::{FarPlace, Slot, State, Word};
 use std::alloc::Layout;
 use std::future::Future;
@@ -58,6 +58,9 @@ impl Memory {
             forked::check()?;
             if self.heap.has_room_for(Party::Mutator, &self.budget) {
                 return Poll::Ready(Ok(()));
+            }
+            if in_scope() {
+                return Poll::Ready(Err(self.refused_in_scope(self.heap.segment_bytes())));
             }
             if self.assist() {
                 context.waker().wake_by_ref();
@@ -123,6 +126,10 @@ impl BringIn<'_> {
             }
             Ok(None) => {
                 memory.give_back(self.slot, claimed);
+                // As for the blocking forms: what would make room waits for this thread's scope.
+                if in_scope() {
+                    return Some(Poll::Ready(Err(memory.refused_in_scope(self.layout.size()))));
+                }
                 // A round of one's own is over before the evacuator's thread would have been given a processor.
                 if memory.assist() {
                     return None;
@@ -159,11 +166,11 @@ impl BringIn<'_> {
         Poll::Pending
     }
 
-    /// Waits for memory, at most twice the timeout.
+    /// Waits for memory, at most for the timeout.
     fn wait(&mut self, context: &mut Context<'_>) -> Poll<Result<()>> {
         let started = *self.started.get_or_insert_with(Instant::now);
         self.polls = self.polls.saturating_add(1);
-        if started.elapsed() > self.memory.timeout * 2 {
+        if started.elapsed() > self.memory.timeout {
             return Poll::Ready(Err(self.memory.too_late(self.layout.size())));
         }
         if self.polls < EAGER_POLLS {
