@@ -119,7 +119,7 @@ impl Evacuator {
     fn round(memory: &Memory, state: &mut State) -> Outcome {
         let mercy = if state.barren < MERCIFUL_ROUNDS { Mercy::Spare } else { Mercy::None };
         let cleaned = cleaner::clean(memory, &mut state.log);
-        let mut outcome = round::run(memory, &mut state.round, &mut state.log, mercy, GRACE_LIMIT);
+        let mut outcome = round::run(memory, &mut state.round, &mut state.log, mercy, GRACE_LIMIT.min(memory.timeout()));
         if outcome.victims == 0 {
             // A small heap may have everything in open segments.
             memory.heap().seal_all();
@@ -141,12 +141,12 @@ impl Evacuator {
         outcome
     }
 
-    /// Frees everything that is dead, and gives it back to the system and to the servers.
+    /// Frees everything that is dead, and gives it back to the system and to the servers. Gives up if others, whom a scope holds back, are at it for longer than the memory's timeout.
     ///
     /// # Errors
     /// If a server can't be told that a slab is returned.
     pub fn trim(&self, memory: &Memory) -> Result<()> {
-        let mut state = self.turns.take();
+        let Some(mut state) = self.turns.take_until(Instant::now() + memory.timeout()) else { return Ok(()) };
         round::sweep(memory, &mut state.round);
         memory.drop_spares();
         memory.heap().give_back_all(memory.budget());
@@ -164,7 +164,7 @@ impl Evacuator {
             return Ok(());
         }
         let deadline = Instant::now() + memory.timeout();
-        let mut state = self.turns.take();
+        let Some(mut state) = self.turns.take_until(deadline) else { return Ok(()) };
         memory.heap().seal_all();
         // Twice around: objects that were in use at the first look, and what has been put back.
         let rounds = 2 * memory.heap().capacity() + memory.large_objects().len() + 2;

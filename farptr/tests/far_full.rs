@@ -153,3 +153,26 @@ fn what_exists_can_be_read_and_removed_when_far_memory_is_full_and_removing_make
     drop(map);
     assert_empty(&mem);
 }
+
+/// What is kept for scopes is more when a thread has come. It took from what had been promised to objects that exist: a third of a new thread's writes failed, and more of what replaced a value.
+#[test]
+fn a_thread_that_comes_when_far_memory_is_full_can_write_what_exists() {
+    let mem = memory(32 << 20, LOCAL);
+    let mut map: RemHashMap<u64, [u8; 400]> = RemHashMap::new_in(&mem);
+    let keys = (0..).take_while(|key| map.try_insert(*key, [*key as u8; 400]).is_ok()).count() as u64;
+    for thread in 1..5 {
+        let map = &mut map;
+        let writes = move || {
+            let mut next = numbers(thread);
+            for step in 0..5000 {
+                let (key, other) = (next() % keys, next() % keys);
+                map.try_with_mut(&key, |value| value[1] ^= 1).unwrap_or_else(|error| panic!("step {step}: {error}"));
+                map.try_insert(other, [other as u8; 400]).unwrap_or_else(|error| panic!("step {step}: {error}"));
+            }
+        };
+        std::thread::scope(|threads| threads.spawn(writes).join().unwrap());
+    }
+    assert_eq!(map.len() as u64, keys);
+    drop(map);
+    assert_empty(&mem);
+}

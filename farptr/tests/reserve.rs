@@ -300,3 +300,45 @@ fn refreshing_an_inner_scope_says_that_it_does_nothing() {
     drop(inner);
     assert_eq!(outer.refresh(), farptr::Refreshed::Anew);
 }
+
+/// Threads begin their scopes one after the other, and each takes its share of then and holds it: a quarter of the budget, an eighth, a twelfth. The third found 35 KB, the fourth nothing at all.
+#[test]
+fn who_begins_last_finds_a_first_deref_whatever_those_before_it_hold() {
+    const THREADS: usize = 16;
+    let _alone = alone();
+    for budget in [1 << 20, 4 << 20] {
+        let mem = memory(budget);
+        let vec = filled(&mem, 8 * budget);
+        let (chunk, turn, done) = (vec.chunk_len(), AtomicU64::new(0), Barrier::new(THREADS));
+        std::thread::scope(|threads| {
+            for own in 0..THREADS {
+                let (vec, turn, done) = (&vec, &turn, &done);
+                threads.spawn(move || {
+                    let mut next = numbers(own as u64 + 1);
+                    for round in 0..8 {
+                        let until = |number: usize| {
+                            while turn.load(Ordering::Acquire) < number as u64 {
+                                std::thread::yield_now();
+                            }
+                        };
+                        until(round * THREADS + own);
+                        let (scope, mut held) = (farptr::scope(), 0);
+                        while held < share(budget, own + 1) {
+                            match vec.try_get(next() as usize % vec.len() / chunk * chunk, &scope) {
+                                Ok(_) => held += chunk * 8,
+                                Err(error) => {
+                                    assert!(held > 0, "thread {own}, round {round}: {error}");
+                                    break;
+                                }
+                            }
+                        }
+                        turn.fetch_add(1, Ordering::AcqRel);
+                        until((round + 1) * THREADS);
+                        drop(scope);
+                        done.wait();
+                    }
+                });
+            }
+        });
+    }
+}

@@ -9,6 +9,9 @@ use std::ops::{Deref, DerefMut};
 use std::sync::{PoisonError, TryLockError};
 use std::time::Duration;
 
+/// Who waits for a turn looks so often whether one ended quietly.
+const LOOK: Duration = Duration::from_millis(5);
+
 /// What is worked on in turns.
 #[derive(Debug, Default)]
 pub struct Turns<T> {
@@ -41,6 +44,21 @@ impl<T> Turns<T> {
             Err(TryLockError::WouldBlock) => return None,
         };
         Some(Turn { turns: self, work: Some(work) })
+    }
+
+    /// A turn, as soon as there is one; `None` if there is none until `deadline`.
+    pub fn take_until(&self, deadline: std::time::Instant) -> Option<Turn<'_, T>> {
+        loop {
+            if let Some(turn) = self.try_take() {
+                return Some(turn);
+            }
+            let left = deadline.saturating_duration_since(std::time::Instant::now());
+            if left.is_zero() {
+                return None;
+            }
+            // Ends that nobody tells of are seen by looking.
+            self.wait(left.min(LOOK));
+        }
     }
 
     /// Waits until the turn that somebody has is over and told, at most for `at_most`. Returns at once if nobody has one.

@@ -32,8 +32,9 @@ const SCOPE_SHARE: usize = 256 << 10;
 /// All shares together are at most this part of the heap.
 const SCOPE_PART: usize = 4;
 
-/// The first deref of each thread's scope is served whatever the others hold, up to this part of the heap for all threads together.
-const FIRST_DEREFS_PART: usize = 8;
+/// The first deref of each thread's scope is served whatever the others hold, up to this part of the heap for all threads together. More would not fit the half of the segments that
+/// scopes may have.
+const FIRST_DEREFS_PART: usize = 6;
 
 /// Bytes of the largest object that the reserve serves, unless a segment is too small for several of these: a full chunk of a `RemVec`.
 const MOST_RESERVED: usize = 16 << 10;
@@ -243,9 +244,13 @@ impl Heap {
 
     /// Bytes that threads in scopes may take out of the reserve, if `threads` threads may open one.
     pub fn reserve_for(&self, threads: usize) -> usize {
+        threads.saturating_mul(SCOPE_SHARE).min(self.arena.len() / SCOPE_PART) + self.first_derefs_of(threads)
+    }
+
+    /// What of the reserve is for the first derefs of `threads` threads.
+    pub fn first_derefs_of(&self, threads: usize) -> usize {
         let first = MOST_RESERVED.min(self.segment_bytes / RESERVED_PART) + super::HEADER_BYTES;
-        let shares = threads.saturating_mul(SCOPE_SHARE).min(self.arena.len() / SCOPE_PART);
-        shares + threads.saturating_mul(first).min(self.arena.len() / FIRST_DEREFS_PART)
+        threads.saturating_mul(first).min(self.arena.len() / FIRST_DEREFS_PART)
     }
 
     /// Segments in which `bytes` of reservable objects find room, whatever their sizes.
@@ -255,10 +260,20 @@ impl Heap {
 
     /// From now on `threads` threads may open scopes: the reserve is as large as that needs. It fills as evacuation frees segments.
     pub fn keep_for_scopes(&self, threads: usize) {
-        let segments = self.segments_for(self.reserve_for(threads)).min(self.capacity() / 2);
+        let segments = self.kept_segments_for(threads);
         // Under the lock, so that whoever takes a segment later leaves what is kept from now on.
         let _segments = lock(&self.segments);
         self.kept_for_scopes.store(segments, Ordering::Relaxed);
+    }
+
+    /// One more than the reserve needs: its head may be sealed with a rest that is lost.
+    fn kept_segments_for(&self, threads: usize) -> usize {
+        (self.segments_for(self.reserve_for(threads)) + 1).min(self.capacity() / 2)
+    }
+
+    /// What is of use of one segment for reservable objects, whatever their sizes.
+    pub fn usable_of_a_segment(&self) -> usize {
+        self.usable(self.segment_bytes)
     }
 
     /// Whether objects of `layout` get a mapping of their own.
@@ -332,10 +347,13 @@ impl Heap {
     /// segment's turn comes.
     ///
     /// # Errors
-    /// If all of the reserve is in use.
-    pub fn alloc_reserved(&self, kind: QueueKind, layout: Layout, budget: &Budget) -> Result<ObjectAddr, NoRoom> {
+    /// If no more than `leave` bytes of the reserve would be left, or none is.
+    pub fn alloc_reserved(&self, kind: QueueKind, layout: Layout, budget: &Budget, leave: usize) -> Result<ObjectAddr, NoRoom> {
         debug_assert!(self.is_reservable(layout) && !self.is_large(layout));
         let mut reserved = lock(&self.reserved);
+        if leave > 0 && self.left_beside(&reserved, budget) < leave + layout.size() + layout.align() + super::HEADER_BYTES {
+            return Err(NoRoom);
+        }
         let (queue, is_transient) = (reserved.kind(), kind == QueueKind::Transient);
         let before = reserved.open.as_ref().map(|open| open.id);
         let addr = self.alloc_in(&mut reserved.open, queue, layout, || self.take_segment(budget, Party::Scope))?;
@@ -423,7 +441,16 @@ impl Heap {
 
     /// Segments that `party` must leave. What the two that need not leave any may take below the others' floor: see `may_take`.
     pub fn floor(&self, party: Party) -> usize {
-        let mutators_leave = self.mutators_leave + self.kept_for_scopes();
+        self.floor_with(party, self.kept_for_scopes())
+    }
+
+    /// What `floor` is at least, however few threads there are.
+    pub fn lowest_floor(&self, party: Party) -> usize {
+        self.floor_with(party, 0)
+    }
+
+    fn floor_with(&self, party: Party, kept_for_scopes: usize) -> usize {
+        let mutators_leave = self.mutators_leave + kept_for_scopes;
         match party {
             Party::Evacuator | Party::Scope => 0,
             Party::Mutator => mutators_leave,
@@ -457,7 +484,11 @@ impl Heap {
 
     /// Bytes of reservable objects, whatever their sizes, for which the reserve has room now.
     pub fn left_for_scopes(&self, budget: &Budget) -> usize {
-        let rest = lock(&self.reserved).open.as_ref().map_or(0, |open| open.end - open.cursor);
+        self.left_beside(&lock(&self.reserved), budget)
+    }
+
+    fn left_beside(&self, reserved: &Reserved, budget: &Budget) -> usize {
+        let rest = reserved.open.as_ref().map_or(0, |open| open.end - open.cursor);
         let segments = lock(&self.segments);
         let available = self.available(&segments, budget);
         let left = if available > self.floor(Party::Mutator) { self.kept_for_scopes() } else { self.left(&segments, available) };

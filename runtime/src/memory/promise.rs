@@ -15,7 +15,7 @@
 //! an object that passes the limit asks for the next slab. The first slab is different: data that fit local memory need none, so it is asked for
 //! when three quarters of local memory are promised. If nobody knows whether there is more (another thread is asking, or a server can't be reached) the
 //! object is made. Then more may be promised than there is, until objects are dropped. Writes that would make a further object dirty are refused when that is a quarter of
-//! local memory more than the limit.
+//! local memory more than the limit, and never if all was promised within it: what is kept for scopes may have been less then.
 #![forbid(unsafe_code)]
 
 use super::{Memory, Origin};
@@ -67,7 +67,11 @@ impl Memory {
 
     /// A quarter of what metadata and what is kept for evacuation and for scopes leave of the budget.
     fn local_part(&self) -> u64 {
-        let others = self.metadata_bytes() + self.heap.floor(Party::Creator) * self.heap.segment_bytes();
+        self.local_part_above(self.heap.floor(Party::Creator))
+    }
+
+    fn local_part_above(&self, floor: usize) -> u64 {
+        let others = self.metadata_bytes() + floor * self.heap.segment_bytes();
         (self.budget.limit().saturating_sub(others) / LOCAL_PART) as u64
     }
 
@@ -83,7 +87,9 @@ impl Memory {
     #[cold]
     fn may_dirty_beyond_usable(&self) -> Result<()> {
         let far = &self.far;
-        if far.promised_bytes() > far.usable_bytes() + 2 * self.local_part() && far.is_full() {
+        // What was promised when fewer threads were there holds now that more is kept for scopes.
+        let most_promised = self.local_part_above(self.heap.lowest_floor(Party::Creator));
+        if far.promised_bytes() > far.usable_bytes() + most_promised.max(2 * self.local_part()) && far.is_full() {
             return Err(far.full_error());
         }
         Ok(())

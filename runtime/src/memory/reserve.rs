@@ -7,7 +7,7 @@
 //! A thread's **holding** is the local memory that it has taken since its outermost scope began or was refreshed. Its **share** is a quarter of the heap divided by the
 //! threads that have a scope open, at most 256 KiB ([`Heap::share`](crate::heap::Heap::share)). While its holding is below its share, an object that is no larger than a full chunk gets
 //! room, for a fetch or for a writer's copy. A thread that took its part while fewer had a scope open keeps that until its scope ends; what the others may take beyond
-//! their first deref is then what is left.
+//! their first deref is then what is left. So who takes more than a first deref leaves one to each thread that holds nothing.
 //!
 //! # Who does what
 //! | who | when | does |
@@ -16,6 +16,7 @@
 //! | thread in a scope | takes local memory | notes it in its holding; if those above must leave what is left, and it is below its share, takes from the reserve ([`Party::Scope`]), and is in debt |
 //! | thread in debt | its next outermost scope would begin, or is refreshed | pays: runs rounds, or waits for another's, until the reserve has what the others may still take and a share besides; at most `timeout` |
 //! | new thread | its first scope would begin | is counted, which makes the reserve larger, then pays |
+//! | thread in debt | has paid in vain: all that could leave has left, and the rest is pinned say | begins its scope; for 50 times as long, at most `timeout`, others pay until there is a first deref for each thread, and no more |
 //! | evacuator | a heap's worth of objects has left since the last new thread | lets the reserve shrink to what the threads there are need |
 //!
 //! # Why it is enough
@@ -42,12 +43,15 @@ use crate::heap::{HEADER_BYTES, QueueKind};
 use crate::scope::{self, Creditor, OpenScope};
 use crate::sys;
 use std::alloc::Layout;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, PoisonError};
 use std::time::Instant;
 
 /// Threads that may follow a new one so closely that nothing can become free for them.
 const GROUP: usize = 64;
+
+/// After a payment in vain only first derefs are paid for, for so many times as long, at most for the timeout.
+const IN_PART_FACTOR: u32 = 50;
 
 /// What one thread has taken in one scope. Written by its thread.
 #[derive(Debug, Default)]
@@ -111,15 +115,29 @@ impl Memory {
             return None;
         }
         let held = self.held(scope::current_clock()?);
+        let first = held == 0;
         // There are no more open scopes than threads, so that they need not be counted every time.
         let share = |threads| held < self.heap.share(threads);
         if !share(self.threads.load(Ordering::Relaxed)) && !share(scope::count_open()) {
             return None;
         }
-        let addr = self.heap.alloc_reserved(kind, layout, &self.budget).ok()?;
+        let alloc = |leave| self.heap.alloc_reserved(kind, layout, &self.budget, leave).ok();
+        let addr = if first {
+            alloc(0)?
+        } else {
+            // Of those who may begin a scope, or have begun one, each finds its first deref whatever this one takes.
+            let firsts_of_all = self.heap.first_derefs_of(self.kept_for());
+            alloc(firsts_of_all).or_else(|| alloc(self.firsts_to_come(self.kept_for(), &scope::open_scopes())))?
+        };
         scope::owe(self.weak.clone());
         self.counters.reserved.fetch_add(1, Ordering::Relaxed);
         Some(addr)
+    }
+
+    /// What of the reserve is for those of `threads` threads that hold nothing in a scope, and may have their first deref at any time.
+    fn firsts_to_come(&self, threads: usize, open: &[OpenScope]) -> usize {
+        let hold = open.iter().filter(|scope| self.held_in(scope) > 0).count();
+        self.heap.first_derefs_of(threads.saturating_sub(hold))
     }
 
     /// The error of a thread in a scope that was refused.
@@ -131,7 +149,7 @@ impl Memory {
         let (held, share) = (scope::current_clock().map_or(0, |clock| self.held(clock)), self.heap.share(open.len()));
         let mut others = largest.map_or_else(String::new, |scope| format!("; {}", self.describe(scope)));
         if held < share && largest.is_none_or(|scope| scope.age < self.timeout) {
-            others.push_str("; the share is for derefs of objects up to the size of a chunk: what is new or larger gets room outside scopes, where it can be waited for");
+            others.push_str("; below the share what is new or larger than a chunk may be refused, and what comes after scopes that began when fewer were open: outside scopes it is waited for");
         }
         Error::ScopeExhausted { needed, held, share, budget: self.budget.limit(), others }
     }
@@ -187,9 +205,20 @@ impl Memory {
         if self.heap.left_for_scopes(&self.budget) >= wanted {
             return true;
         }
-        // What is held first, then what is left: the other way round, what is taken meanwhile would count as both.
-        let held: usize = scope::open_scopes().iter().map(|scope| self.held_in(scope)).sum();
-        held + self.heap.left_for_scopes(&self.budget) >= wanted
+        // What is held first, then what is left: the other way round, what is taken meanwhile would count as both. Nobody has more of the reserve than the largest share: the
+        // rest was there for all.
+        let open = scope::open_scopes();
+        let held: usize = open.iter().map(|scope| self.held_in(scope).min(self.heap.share(1))).sum();
+        let firsts = self.firsts_to_come(self.threads.load(Ordering::Relaxed), &open);
+        // The rest of the reserve's head may have been lost when it was sealed.
+        let left = self.heap.left_for_scopes(&self.budget) + self.heap.usable_of_a_segment();
+        left >= firsts && held + left >= wanted
+    }
+
+    /// Whether the reserve has a first deref for each thread that holds nothing in a scope.
+    fn has_first_derefs(&self) -> bool {
+        let firsts = self.firsts_to_come(self.threads.load(Ordering::Relaxed), &scope::open_scopes());
+        self.heap.left_for_scopes(&self.budget) >= firsts
     }
 }
 
@@ -206,17 +235,21 @@ impl Creditor for Memory {
         if self.is_made_up() {
             return;
         }
-        let deadline = Instant::now() + self.timeout;
-        let mut waiting = Waiting::default();
+        let started = Instant::now();
+        let in_part = || self.paid_in_part_until.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_in_part = in_part().is_some_and(|until| started < until);
+        let is_enough = || if is_in_part { self.has_first_derefs() } else { self.is_made_up() };
+        let (deadline, mut waiting) = (started + self.timeout, Waiting::default());
         self.drop_spares();
-        while !self.is_made_up() && Instant::now() < deadline {
+        while !is_enough() {
             // A scope that has been waited for as long as anything is: from here on the reserve is what there is, and the evacuator's thread goes on trying.
             if self.is_overdue() {
                 self.kick_if_low();
                 return;
             }
-            // An error is for the deref that then finds no room.
-            if self.relieve(self.heap.segment_bytes(), &mut waiting).is_err() {
+            // An error is for the deref that then finds no room. What can't be made up now, because too much is pinned say, is not tried again before every scope.
+            if Instant::now() >= deadline || self.relieve(self.heap.segment_bytes(), &mut waiting).is_err() {
+                *in_part() = Some(Instant::now() + (started.elapsed() * IN_PART_FACTOR).min(self.timeout));
                 return;
             }
         }

@@ -181,7 +181,8 @@ pub enum Refreshed {
 /// A thread's **holding** is the local memory that it has taken since its outermost scope began or was refreshed: objects that were fetched, and copies that
 /// writers had to make. Its **share** is a quarter of the budget, divided by the threads that have a scope open, at most 256 KiB. While its holding is below its
 /// share, a deref of an object no larger than a full default chunk of a `RemVec` does not fail for want of local memory, as long as every other thread
-/// ends or refreshes its scopes within the memory's timeout. The first deref of a scope is always below. What goes beyond is served while memory is free, and then
+/// ends or refreshes its scopes within the memory's timeout. The first deref of a scope is always below. (A thread that took its share while fewer scopes were open keeps it. While
+/// such scopes are open, those that began later may find less than their share, but always the first deref, of up to 70 threads with budgets below 8 MiB and more with larger ones.) What goes beyond is served while memory is free, and then
 /// refused at once with [`Error::ScopeExhausted`](crate::Error::ScopeExhausted), which says who holds how much. New objects, and larger ones, are served while
 /// memory is free; outside scopes they wait for it.
 ///

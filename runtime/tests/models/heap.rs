@@ -207,7 +207,7 @@ impl Model {
         let available = self.available();
         let before = self.open.get(&head).copied();
         let outcome = match is_reserved {
-            true => self.heap.alloc_reserved(kind, layout, &self.budget),
+            true => self.heap.alloc_reserved(kind, layout, &self.budget, 0),
             false => self.heap.alloc(shard, kind, layout, &self.budget, party),
         };
         let Ok(addr) = outcome else {
