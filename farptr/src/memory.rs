@@ -135,7 +135,8 @@ impl Builder {
         self
     }
 
-    /// Most far memory to borrow, in bytes.
+    /// Most far memory to borrow, in bytes. Some 1% of it is kept for cleaning (more below 64 MiB), and what is new is refused when all that exists would not fit the rest and a part of local
+    /// memory.
     #[must_use]
     pub fn far_capacity(mut self, bytes: u64) -> Self {
         self.settings.far_capacity = Some(bytes);

@@ -62,7 +62,7 @@ impl<T: Far> RemBox<T> {
     /// As [`new_in`](RemBox::new_in); waits for evacuation if need be.
     ///
     /// # Errors
-    /// `OutOfLocalMemory`, `ScopeExhausted`; an alignment above 4096 is `CapacityOverflow`. `value` is dropped then.
+    /// `OutOfLocalMemory`, `ScopeExhausted`, `FarMemoryFull`; an alignment above 4096 is `CapacityOverflow`. `value` is dropped then.
     pub fn try_new_in(value: T, memory: &FarMemory) -> Result<Self> {
         let slot = object::create(memory.core(), value)?;
         // SAFETY: the slot holds the value, and is the new box's alone.
@@ -266,7 +266,8 @@ impl<T: ?Sized + FarPointee> RemBox<T> {
     }
 
     /// Holds the value locally without a scope, for long reads: it does not move until the pin is dropped. Pinned memory can't be
-    /// evacuated, so pin little: about half of the budget at most, since evacuation, scopes and slots need their part of it too.
+    /// evacuated, so pin little. A pin keeps a segment of local memory, a 64th of the
+    /// budget, which it shares with other pins; with a third of the budget pinned all else goes on, beyond it closures may find no room, since evacuation, scopes and slots need their part too.
     ///
     /// # Panics
     /// If the value can't be had: see [`try_pin`](RemBox::try_pin).

@@ -47,7 +47,7 @@ pub enum Error {
     },
     /// Every server has lent all it will lend.
     #[error(
-        "far memory full: {far_bytes} bytes borrowed from {servers}, and no server lends more; objects take {promised_bytes} bytes of {usable_bytes} usable ones; add a server, raise --capacity or remove objects"
+        "far memory full: {far_bytes} bytes borrowed from {servers}, and no more can be (the servers lend no more, or `far_capacity` is reached); existing objects would take {promised_bytes} bytes there, {usable_bytes} are usable beside what cleaning needs, and local memory has what it can of the rest; add a server, raise farmemd's --capacity or `far_capacity`, or remove objects"
     )]
     FarMemoryFull {
         /// Far memory borrowed so far, in bytes.

@@ -5,7 +5,7 @@
 
 mod common;
 
-use common::{Farmemd, numbers};
+use common::{Farmemd, numbers, zeal_contradicts};
 use farptr::{Cursor, Error, FarMemory, RemBox, RemHashMap, RemVec};
 use std::future::Future;
 use std::pin::pin;
@@ -181,6 +181,9 @@ fn a_child_is_refused_and_its_parent_unharmed_over_mapped_memory() {
 /// Scopes, and threads of its own, are nothing that a child shares. It ends as other processes do, destructors and all.
 #[test]
 fn a_child_may_have_scopes_and_threads_and_ends_in_order() {
+    if zeal_contradicts("a_child_may_have_scopes_and_threads_and_ends_in_order", "nothing stays local") {
+        return;
+    }
     let mem = FarMemory::builder().local_budget(LOCAL).server("embedded:").build().unwrap();
     let hot = RemBox::new_in([7_u64; 4], &mem);
     hot.with(|_| ());

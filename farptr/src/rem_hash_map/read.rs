@@ -89,7 +89,8 @@ impl<K: Far + Eq + Hash, V: Far, S: BuildHasher> RemHashMap<K, V, S> {
         Ok(self.table.find(self.hash_of(key), |other| other.borrow() == key)?.is_some())
     }
 
-    /// Calls `f` with the value of `key`, in a scope of its own. Waits for local memory if need be.
+    /// Calls `f` with the value of `key`, in a scope of its own. Waits for local memory if need be. What `f` itself does in that scope can't wait: see
+    /// [`RemBox::with`](crate::RemBox::with).
     ///
     /// # Panics
     /// If it can't be had: see [`try_with`](Self::try_with).
@@ -144,7 +145,8 @@ impl<K: Far + Eq + Hash, V: Far, S: BuildHasher> RemHashMap<K, V, S> {
         self.try_with(key, V::clone)
     }
 
-    /// Holds the value of `key` locally without a scope: it may be kept across an await. Pinned memory can't be evacuated, so pin little.
+    /// Holds the value of `key` locally without a scope: it may be kept across an await. Pinned memory can't be evacuated, so pin little: see
+    /// [`RemBox::pin`](crate::RemBox::pin).
     ///
     /// # Panics
     /// If it can't be had: see [`try_pin`](Self::try_pin).

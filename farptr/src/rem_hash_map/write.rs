@@ -24,7 +24,8 @@ impl<K: Far + Eq + Hash, V: Far, S: BuildHasher> RemHashMap<K, V, S> {
     /// Puts a value under `key`, and returns the one that was there. The key that was there stays.
     ///
     /// # Errors
-    /// `OutOfLocalMemory`, or, inside a scope, `ScopeExhausted`, if the local budget has no room for the entry or for the tables;
+    /// `OutOfLocalMemory`, or, inside a scope, perhaps `ScopeExhausted`, if the local budget has no room for the entry or for the tables (the index doubles at a time:
+    /// `with_capacity_in` makes it as large as it must be at once); `FarMemoryFull` if far memory has none for a new entry;
     /// `CapacityOverflow` for more than 2^32 - 1 entries or an alignment above 4096; `Transport` and `Corrupt` if an entry of the key's hash can't be
     /// fetched. `key` and `value` are dropped then, and the map is as it was.
     pub fn try_insert(&mut self, key: K, value: V) -> Result<Option<V>> {

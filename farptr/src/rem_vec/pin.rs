@@ -129,7 +129,7 @@ impl<T: Far + fmt::Debug> fmt::Debug for PinnedElementMut<'_, T> {
 
 impl<T: Far> RemVec<T> {
     /// Holds element `index` locally without a scope, and with it its chunk: it does not move until the pin is dropped. `None` past the end. Waits for
-    /// local memory if need be; pinned memory can't be evacuated, so pin little.
+    /// local memory if need be; pinned memory can't be evacuated, so pin little: see [`RemBox::pin`](crate::RemBox::pin).
     ///
     /// ```
     /// # use farptr::{FarMemory, RemVec};

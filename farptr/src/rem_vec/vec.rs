@@ -12,7 +12,9 @@ use std::ops::{Bound, Range, RangeBounds};
 
 /// A growable array in far memory, as `Vec` is one on the heap.
 ///
-/// Elements are swapped in by the chunk. References borrow the vector and a [`Scope`]; slices cover what one chunk holds. Methods that panic on
+/// Elements are swapped in by the chunk, whose bytes a reference to one element holds: up to 16 KiB, and up to a seventh of a 64th of the local budget (8 KiB at 4 MiB, 16 KiB from 8 MiB on).
+/// So a scope with a share of 256 KiB surely holds 16 elements that lie apart: where reads are random, refresh it before each, or keep smaller chunks
+/// ([`with_chunk_bytes_in`](RemVec::with_chunk_bytes_in)), or each element in a [`RemBox`](crate::RemBox). References borrow the vector and a [`Scope`]; slices cover what one chunk holds. Methods that panic on
 /// failure have a `try_` twin.
 ///
 /// ```
@@ -46,7 +48,7 @@ impl<T: Far> RemVec<T> {
         Self::with_chunk_bytes_in(CHUNK_BYTES, memory)
     }
 
-    /// An empty vector whose chunks take about `bytes` (rounded down to a power of two of elements; at least one element; at most a
+    /// An empty vector whose chunks take about `bytes` instead of 16 KiB (rounded down to a power of two of elements; at least one element; at most a
     /// seventh of a segment of the local heap, which is a 64th of the budget).
     pub fn with_chunk_bytes_in(bytes: usize, memory: &FarMemory) -> Self {
         RemVec { chunks: Chunks::new(memory.core().clone(), bytes), len: 0 }
@@ -112,7 +114,7 @@ impl<T: Far> RemVec<T> {
     /// Appends an element.
     ///
     /// # Errors
-    /// `OutOfLocalMemory`, `ScopeExhausted`, and what a swap-in can meet. The vector is as it was, and `value` has been dropped.
+    /// `OutOfLocalMemory`, `ScopeExhausted`, `FarMemoryFull`, and what a swap-in can meet. The vector is as it was, and `value` has been dropped.
     #[inline]
     pub fn try_push(&mut self, value: T) -> Result<()> {
         if self.len == self.chunks.capacity() {
