@@ -375,7 +375,7 @@ impl Model {
             Op::Charge { bytes, party } => self.charge(bytes, party),
             Op::KeepForScopes { threads } => {
                 self.heap.keep_for_scopes(threads);
-                self.kept_for_scopes = self.heap.segments_for(self.heap.reserve_for(threads)).min(self.heap.capacity() / 2);
+                self.kept_for_scopes = (self.heap.segments_for(self.heap.reserve_for(threads)) + 1).min(self.heap.capacity() / 2);
             }
             Op::Release => {
                 if let Some(bytes) = self.charged.pop() {
