@@ -1,15 +1,27 @@
 //! Shards: glommio executors, one thread each, that a far memory runs for its program.
 //!
 //! A program may as well use executors of its own, glommio's or others: the async forms need none of these. Only this file knows glommio.
+//!
+//! # Nothing of the user's ends an executor
+//! What panics on it would end it, and with it every task of the shard. So all code of the user's runs contained: futures, their drop ([`Contained`]), the drop of an output that nobody takes, of a
+//! panic's payload, and wakers ([`contained`]). If an executor ends nevertheless, its inbox closes with it ([`Serving`]): what is in it is dropped, which tells those who wait, and nothing more is
+//! taken.
+//!
+//! # How an executor ends
+//! The last handle of the memory closes the inboxes. An executor then cancels the tasks that it still has: a task that waits for a miss is known to that miss by its waker, and would be kept by it,
+//! with all that it owns. Dropping a task breaks its promise, so that who waits for it is told.
 #![forbid(unsafe_code)]
 
 use farptr_runtime::{Error, Result, forked, sys};
+use glommio::task::JoinHandle;
 use glommio::{LocalExecutorBuilder, Placement};
 use std::any::Any;
-use std::collections::VecDeque;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::{Pin, pin};
+use std::pin::Pin;
+use std::rc::Rc;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -20,7 +32,11 @@ const IO_MEMORY: usize = 64 << 10;
 /// How long an idle executor spins before it sleeps: longer than the gap between two misses, shorter than anyone would notice.
 const SPIN: Duration = Duration::from_micros(50);
 
-type Job = Box<dyn FnOnce() + Send>;
+/// Called by a task at its end.
+type Ended = Box<dyn FnOnce()>;
+
+/// Starts a task, which can be cancelled.
+type Job = Box<dyn FnOnce(Ended) -> JoinHandle<()> + Send>;
 
 #[derive(Default)]
 struct Inbox {
@@ -32,6 +48,20 @@ struct InboxState {
     jobs: VecDeque<Job>,
     closed: bool,
     waker: Option<Waker>,
+}
+
+/// Closes an inbox when its executor ends, for whatever reason.
+struct Serving(Arc<Inbox>);
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        let mut left = VecDeque::new();
+        self.0.change(|state| {
+            state.closed = true;
+            left = std::mem::take(&mut state.jobs);
+        });
+        left.into_iter().for_each(|job| contained(|| drop(job)));
+    }
 }
 
 impl Inbox {
@@ -106,15 +136,30 @@ impl Shards {
         };
         let slot = Arc::new(ResultSlot { state: Mutex::new(ResultState::Running(None)), done: Condvar::new() });
         let promise = Promise(Arc::clone(&slot));
-        let job: Job = Box::new(move || {
-            glommio::spawn_local(async move {
-                let result = guarded(make).await;
+        let job: Job = Box::new(move |ended: Ended| {
+            let task = async move {
+                let result = match catch_unwind(AssertUnwindSafe(make)) {
+                    Ok(future) => Contained::new(future).await,
+                    Err(panic) => Err(panic),
+                };
                 promise.keep(result);
-            })
-            .detach();
+                ended();
+            };
+            glommio::spawn_local(task).detach()
         });
-        inbox.change(|state| state.jobs.push_back(job));
-        Ok(ShardTask { slot })
+        let mut refused = Some(job);
+        inbox.change(|state| {
+            if !state.closed {
+                state.jobs.extend(refused.take());
+            }
+        });
+        match refused {
+            None => Ok(ShardTask { slot }),
+            Some(_) => Err(Error::Unsupported {
+                what: "spawning on a shard",
+                missing: format!("the executor of shard {shard} has ended"),
+            }),
+        }
     }
 }
 
@@ -145,31 +190,70 @@ fn start_one(shard: usize, inbox: Arc<Inbox>) -> Result<()> {
             .name(&format!("farptr-shard-{shard}"))
             .io_memory(IO_MEMORY)
             .spin_before_park(SPIN)
-            .spawn(move || async move {
-                while let Some(job) = inbox.next().await {
-                    job();
-                }
-            })
+            .spawn(move || serve(Serving(inbox)))
     };
     let started = build(Placement::Fixed(shard)).or_else(|_| build(Placement::Unbound));
     // The thread is not joined: the memory may be dropped by one of its own tasks.
     started.map(drop).map_err(|error| missing(format!("glommio could not start an executor: {error}")))
 }
 
-/// Runs a future, turning a panic into a value: a panic in a task would end the executor.
-async fn guarded<F, Fut>(make: F) -> std::thread::Result<Fut::Output>
-where
-    F: FnOnce() -> Fut,
-    Fut: Future,
-{
-    let future = catch_unwind(AssertUnwindSafe(make))?;
-    let mut future = pin!(future);
-    std::future::poll_fn(|context| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context))) {
-        Ok(Poll::Pending) => Poll::Pending,
-        Ok(Poll::Ready(value)) => Poll::Ready(Ok(value)),
-        Err(panic) => Poll::Ready(Err(panic)),
-    })
-    .await
+/// Starts the tasks that come, until there will be no more. Then ends those that still run.
+async fn serve(inbox: Serving) {
+    let tasks = Rc::<RefCell<BTreeMap<u64, JoinHandle<()>>>>::default();
+    let mut number = 0;
+    while let Some(job) = inbox.0.next().await {
+        number += 1;
+        let (own, of_all) = (number, Rc::clone(&tasks));
+        // It runs when this one waits, so it ends after it has been noted.
+        let task = job(Box::new(move || drop(of_all.borrow_mut().remove(&own))));
+        tasks.borrow_mut().insert(number, task);
+    }
+    let left = tasks.take();
+    left.values().for_each(JoinHandle::cancel);
+    for (_, task) in left {
+        let _ended = task.await;
+    }
+}
+
+/// Runs code of the user's. A panic ends there, and so does one of dropping its payload.
+fn contained(run: impl FnOnce()) {
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(run)) {
+        let dropped = catch_unwind(AssertUnwindSafe(|| drop(payload)));
+        std::mem::forget(dropped);
+    }
+}
+
+/// A future whose panics, also that of its drop, are values or nothing.
+struct Contained<Fut>(Option<Pin<Box<Fut>>>);
+
+impl<Fut: Future> Contained<Fut> {
+    fn new(future: Fut) -> Self {
+        Contained(Some(Box::pin(future)))
+    }
+}
+
+impl<Fut: Future> Future for Contained<Fut> {
+    type Output = std::thread::Result<Fut::Output>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let future = self.0.as_mut().expect("it is not polled after it has ended");
+        let polled = catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context)));
+        let result = match polled {
+            Ok(Poll::Pending) => return Poll::Pending,
+            Ok(Poll::Ready(value)) => Ok(value),
+            Err(panic) => Err(panic),
+        };
+        let ended = self.0.take();
+        contained(|| drop(ended));
+        Poll::Ready(result)
+    }
+}
+
+impl<Fut> Drop for Contained<Fut> {
+    fn drop(&mut self) {
+        let future = self.0.take();
+        contained(|| drop(future));
+    }
 }
 
 enum ResultState<T> {
@@ -192,7 +276,7 @@ impl<T> ResultSlot<T> {
         let before = std::mem::replace(&mut *self.lock(), ResultState::Done(result));
         self.done.notify_all();
         if let ResultState::Running(Some(waker)) = before {
-            waker.wake();
+            contained(|| waker.wake());
         }
     }
 }
@@ -203,6 +287,8 @@ struct Promise<T>(Arc<ResultSlot<T>>);
 impl<T> Promise<T> {
     fn keep(self, result: std::thread::Result<T>) {
         self.0.set(result);
+        // Nobody waits for it: what it owns is dropped here.
+        contained(|| drop(self));
     }
 }
 
