@@ -23,7 +23,7 @@ fn with_a_shard(test: &str, faults: Option<&Faults>) -> Option<FarMemory> {
         builder = builder.faults(faults);
     }
     if let Err(missing) = farptr_runtime::sys::probe_io_uring() {
-        writeln!(std::io::stderr(), "SKIPPED: {test}: {missing}").unwrap();
+        writeln!(std::io::stderr(), "SKIPPED: {test}: {missing}").expect("standard error takes a line");
         return None;
     }
     Some(builder.build().unwrap())
