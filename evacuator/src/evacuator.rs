@@ -14,7 +14,7 @@ use crate::round::{self, GRACE_LIMIT, Mercy, Outcome, RoundState};
 use farptr_runtime::alarm::Alarm;
 use farptr_runtime::memory::{Memory, Relief, Waiting};
 use farptr_runtime::scope::in_scope;
-use farptr_runtime::turns::Turns;
+use farptr_runtime::turns::{Turn, Turns};
 use farptr_runtime::{Error, Result};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
@@ -146,12 +146,22 @@ impl Evacuator {
     /// # Errors
     /// If a server can't be told that a slab is returned.
     pub fn trim(&self, memory: &Memory) -> Result<()> {
-        let Some(mut state) = self.turns.take_until(Instant::now() + memory.timeout()) else { return Ok(()) };
+        let Some(mut state) = self.turn_unless_held_back(memory) else { return Ok(()) };
         round::sweep(memory, &mut state.round);
         memory.drop_spares();
         memory.heap().give_back_all(memory.budget());
         memory.slot_table().trim(memory.budget());
         state.log.return_free_slabs(memory)
+    }
+
+    /// A turn; none if others' turns have taken the memory's timeout because a scope holds them back.
+    fn turn_unless_held_back(&self, memory: &Memory) -> Option<Turn<'_, State>> {
+        loop {
+            let turn = self.turns.take_until(Instant::now() + memory.timeout());
+            if turn.is_some() || memory.overdue_scope().is_some() {
+                return turn;
+            }
+        }
     }
 
     /// Runs rounds until every object that can leave has left. Gives up on what a scope holds back for longer than the memory's timeout; inside a
@@ -164,7 +174,7 @@ impl Evacuator {
             return Ok(());
         }
         let deadline = Instant::now() + memory.timeout();
-        let Some(mut state) = self.turns.take_until(deadline) else { return Ok(()) };
+        let Some(mut state) = self.turn_unless_held_back(memory) else { return Ok(()) };
         memory.heap().seal_all();
         // Twice around: objects that were in use at the first look, and what has been put back.
         let rounds = 2 * memory.heap().capacity() + memory.large_objects().len() + 2;
