@@ -230,7 +230,7 @@ fn scopes_beside_many_pins_are_quick() {
     let mem = memory(2 * BUDGET);
     let mut vec = RemVec::new_in(&mem);
     vec.extend(0..4 * BUDGET as u64 / 8);
-    let pins: Vec<_> = (0..200).map(|n| vec.try_pin(n * 5 % 1000 * vec.chunk_len()).unwrap()).collect();
+    let pins: Vec<_> = (0..250).map(|n| vec.try_pin(n * 37 % 1000 * vec.chunk_len()).unwrap()).collect();
     let started = std::time::Instant::now();
     let reads = || {
         let mut next = numbers(9);

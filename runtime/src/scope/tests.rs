@@ -101,7 +101,7 @@ fn scopes_in_the_destructors_of_threads_leave_no_records_behind() {
     thread_local! {
         static LAST: std::cell::RefCell<Option<Derefs>> = const { std::cell::RefCell::new(None) };
     }
-    let most = (0..300).map(|_| {
+    let most = (0..150).map(|_| {
         let thread = std::thread::spawn(|| {
             LAST.set(Some(Derefs));
             drop(Scope::enter());
@@ -110,7 +110,7 @@ fn scopes_in_the_destructors_of_threads_leave_no_records_behind() {
         thread.join().unwrap()
     });
     // Numbers are given again; the other tests have some threads.
-    assert!(most.max().unwrap() < 200, "each thread has left its record behind");
+    assert!(most.max().unwrap() < 120, "each thread has left its record behind");
 }
 
 /// Forbids membarrier to the calling thread, for good, as a sandbox does that knows nothing of it.
