@@ -218,29 +218,3 @@ fn error_says_that_pins_fill_the_budget() {
     assert!(matches!(&error, Error::OutOfLocalMemory { why, .. } if why.contains("pinned objects")), "{error}");
     assert!(pins.len() > BUDGET / 8192 * 5 / 8, "{}", pins.len());
 }
-
-/// Nearly half of the budget is pinned, so that what scopes took can't be made up in full. Each scope tried to, for 25 ms.
-#[test]
-fn scopes_beside_many_pins_are_quick() {
-    if zeal_contradicts("scopes_beside_many_pins_are_quick", "each scope is a point of evacuation") {
-        return;
-    }
-    const SCOPES: usize = 3000;
-    let _alone = alone();
-    let mem = memory(2 * BUDGET);
-    let mut vec = RemVec::new_in(&mem);
-    vec.extend(0..4 * BUDGET as u64 / 8);
-    let pins: Vec<_> = (0..250).map(|n| vec.try_pin(n * 37 % 1000 * vec.chunk_len()).unwrap()).collect();
-    let started = std::time::Instant::now();
-    let reads = || {
-        let mut next = numbers(9);
-        for _ in 0..SCOPES {
-            let index = next() as usize % vec.len();
-            assert_eq!(vec.try_get(index, &farptr::scope()).unwrap(), Some(&(index as u64)));
-        }
-    };
-    std::thread::scope(|threads| threads.spawn(reads).join().unwrap());
-    // Some 10 us each; a second is for an evacuator that gets no processor.
-    assert!(started.elapsed() < std::time::Duration::from_millis(SCOPES as u64), "{:?}", started.elapsed());
-    drop(pins);
-}

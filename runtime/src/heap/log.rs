@@ -271,11 +271,6 @@ impl Heap {
         (self.segments_for(self.reserve_for(threads)) + 1).min(self.capacity() / 2)
     }
 
-    /// What is of use of one segment for reservable objects, whatever their sizes.
-    pub fn usable_of_a_segment(&self) -> usize {
-        self.usable(self.segment_bytes)
-    }
-
     /// Whether objects of `layout` get a mapping of their own.
     pub fn is_large(&self, layout: Layout) -> bool {
         let (_, end) = place(0, layout);

@@ -64,8 +64,8 @@ use std::alloc::Layout;
 use std::io;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, Weak};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, OnceLock, Weak};
+use std::time::Duration;
 
 /// Steps of the ghost clock in one turnover of the heap.
 const STEPS_PER_TURNOVER: u64 = 32;
@@ -125,8 +125,6 @@ pub struct Memory {
     threads: AtomicUsize,
     /// Until `evacuated` has come so far, more may come.
     group_until: AtomicU64,
-    /// Who pays for what was taken from the reserve before this moment pays for first derefs only: more was in vain.
-    paid_in_part_until: Mutex<Option<Instant>>,
     ticker: ticker::Ticker<std::thread::Thread>,
     joined: joined::Joined,
     /// Threads that spin for a fetch of another.
@@ -202,7 +200,6 @@ impl Memory {
             holdings: Rcu::new(Vec::new()),
             threads: AtomicUsize::new(0),
             group_until: AtomicU64::new(0),
-            paid_in_part_until: Mutex::default(),
             ticker: ticker::Ticker::default(),
             joined: joined::Joined::default(),
             spinners: Spinners::default(),

@@ -16,7 +16,6 @@
 //! | thread in a scope | takes local memory | notes it in its holding; if those above must leave what is left, and it is below its share, takes from the reserve ([`Party::Scope`]), and is in debt |
 //! | thread in debt | its next outermost scope would begin, or is refreshed | pays: runs rounds, or waits for another's, until the reserve has what the others may still take and a share besides; at most `timeout` |
 //! | new thread | its first scope would begin | is counted, which makes the reserve larger, then pays |
-//! | thread in debt | has paid in vain: all that could leave has left, and the rest is pinned say | begins its scope; for 50 times as long, at most `timeout`, others pay until there is a first deref for each thread, and no more |
 //! | evacuator | a heap's worth of objects has left since the last new thread | lets the reserve shrink to what the threads there are need |
 //!
 //! # Why it is enough
@@ -43,15 +42,12 @@ use crate::heap::{HEADER_BYTES, QueueKind};
 use crate::scope::{self, Creditor, OpenScope};
 use crate::sys;
 use std::alloc::Layout;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, PoisonError};
 use std::time::Instant;
 
 /// Threads that may follow a new one so closely that nothing can become free for them.
 const GROUP: usize = 64;
-
-/// After a payment in vain only first derefs are paid for, for so many times as long, at most for the timeout.
-const IN_PART_FACTOR: u32 = 50;
 
 /// What one thread has taken in one scope. Written by its thread.
 #[derive(Debug, Default)]
@@ -210,15 +206,8 @@ impl Memory {
         let open = scope::open_scopes();
         let held: usize = open.iter().map(|scope| self.held_in(scope).min(self.heap.share(1))).sum();
         let firsts = self.firsts_to_come(self.threads.load(Ordering::Relaxed), &open);
-        // The rest of the reserve's head may have been lost when it was sealed.
-        let left = self.heap.left_for_scopes(&self.budget) + self.heap.usable_of_a_segment();
+        let left = self.heap.left_for_scopes(&self.budget);
         left >= firsts && held + left >= wanted
-    }
-
-    /// Whether the reserve has a first deref for each thread that holds nothing in a scope.
-    fn has_first_derefs(&self) -> bool {
-        let firsts = self.firsts_to_come(self.threads.load(Ordering::Relaxed), &scope::open_scopes());
-        self.heap.left_for_scopes(&self.budget) >= firsts
     }
 }
 
@@ -235,21 +224,17 @@ impl Creditor for Memory {
         if self.is_made_up() {
             return;
         }
-        let started = Instant::now();
-        let in_part = || self.paid_in_part_until.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_in_part = in_part().is_some_and(|until| started < until);
-        let is_enough = || if is_in_part { self.has_first_derefs() } else { self.is_made_up() };
-        let (deadline, mut waiting) = (started + self.timeout, Waiting::default());
+        let deadline = Instant::now() + self.timeout;
+        let mut waiting = Waiting::default();
         self.drop_spares();
-        while !is_enough() {
+        while !self.is_made_up() && Instant::now() < deadline {
             // A scope that has been waited for as long as anything is: from here on the reserve is what there is, and the evacuator's thread goes on trying.
             if self.is_overdue() {
                 self.kick_if_low();
                 return;
             }
-            // An error is for the deref that then finds no room. What can't be made up now, because too much is pinned say, is not tried again before every scope.
-            if Instant::now() >= deadline || self.relieve(self.heap.segment_bytes(), &mut waiting).is_err() {
-                *in_part() = Some(Instant::now() + (started.elapsed() * IN_PART_FACTOR).min(self.timeout));
+            // An error is for the deref that then finds no room.
+            if self.relieve(self.heap.segment_bytes(), &mut waiting).is_err() {
                 return;
             }
         }
