@@ -308,6 +308,11 @@ pub struct ShardTask<T> {
     slot: Arc<ResultSlot<T>>,
 }
 
+/// In the child of a fork no task of its parent's ends: an error, in place of a panic's payload.
+fn not_forked() -> std::thread::Result<()> {
+    forked::check().map_err(|error| Box::new(error.to_string()) as Box<dyn Any + Send>)
+}
+
 impl<T> ShardTask<T> {
     /// Blocks the thread until the task has ended. As with [`std::thread::JoinHandle::join`], `Err` is the task's panic. Not to be called on a
     /// shard: it would wait for itself.
@@ -315,7 +320,7 @@ impl<T> ShardTask<T> {
     /// # Errors
     /// If the task panicked, or the memory was dropped before it ended.
     pub fn join(self) -> std::thread::Result<T> {
-        forked::check().map_err(|error| Box::new(error.to_string()) as Box<dyn Any + Send>)?;
+        not_forked()?;
         let mut state = self.slot.lock();
         loop {
             match std::mem::replace(&mut *state, ResultState::Taken) {
@@ -331,7 +336,7 @@ impl<T> Future for ShardTask<T> {
     type Output = std::thread::Result<T>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        forked::check().map_err(|error| Box::new(error.to_string()) as Box<dyn Any + Send>)?;
+        not_forked()?;
         let mut state = self.slot.lock();
         match std::mem::replace(&mut *state, ResultState::Taken) {
             ResultState::Done(result) => Poll::Ready(result),

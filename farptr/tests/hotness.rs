@@ -2,9 +2,8 @@
 
 mod common;
 
-use common::{memory, numbers, zeal_contradicts};
+use common::{alone, memory, numbers, zeal_contradicts};
 use farptr::{FarMemory, RemBox};
-use std::sync::{Mutex, PoisonError};
 
 const BUDGET: usize = 4 << 20;
 
@@ -36,12 +35,10 @@ fn local_share(values: &[Value]) -> f64 {
     values.iter().filter(|value| value.is_local()).count() as f64 / values.len() as f64
 }
 
-/// One test at a time: a new thread of the process makes the reserve larger until the heap has turned over, which a hot set of 40% of a small budget would pay for.
-static TURN: Mutex<()> = Mutex::new(());
-
 /// How much of a hot set of 40% of the budget is local after one pass over ten times the budget.
 fn left_of_a_hot_set(scan: impl FnOnce(&[Value])) -> f64 {
-    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    // A new thread of the process makes the reserve larger until the heap has turned over, which a hot set of 40% of a small budget would pay for.
+    let _alone = alone();
     let mem = memory(BUDGET);
     let cold = values(&mem, 10 * BUDGET, 1);
     let hot = values(&mem, BUDGET * 2 / 5, 2);

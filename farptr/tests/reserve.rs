@@ -5,17 +5,11 @@
 
 mod common;
 
-use common::{memory, numbers, zeal_contradicts};
+use common::{alone, memory, numbers, zeal_contradicts};
 use farptr::{Error, FarMemory, RemBox, RemVec, Scope};
+use std::sync::Barrier;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Barrier, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
-
-/// Scopes are the whole process's: shares depend on how many are open, and one that is open long holds the others' memories back.
-fn alone() -> MutexGuard<'static, ()> {
-    static ALONE: Mutex<()> = Mutex::new(());
-    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 fn filled(mem: &FarMemory, bytes: usize) -> RemVec<u64> {
     let mut vec = RemVec::new_in(mem);
